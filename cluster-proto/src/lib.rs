@@ -1,0 +1,3 @@
+//! The cluster's protocol, sans I/O and heapless.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! `hearth`, the operator's tool.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Virtual machines on EL2.
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,2 @@
+//! Boards and their devices.
+#![cfg_attr(not(test), no_std)]
