@@ -1,2 +1,4 @@
 //! Boards and their devices.
 #![cfg_attr(not(test), no_std)]
+
+pub mod tree;
