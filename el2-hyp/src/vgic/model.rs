@@ -1,0 +1,523 @@
+//! The state of every interrupt, and the inputs that change it.
+//!
+//! 32 interrupts share a [`Bank`] of bitmaps: one bank for each virtual processor's own interrupts, three for the SPIs.
+//! Beside the banks each virtual processor keeps `ready`: the interrupts that belong into its list registers and are
+//! not there. Every change ends in [`Vgic::touch`], which brings `ready` up to date and says whether the virtual
+//! processor has to be told.
+
+use super::ids::{
+    FIRST_SPI, INTIDS, Intid, MAX_VCPUS, MappedInterrupt, Priority, VcpuId, VcpuMask, Version,
+    WORDS,
+};
+use super::list::{Control, MAX_LIST_REGISTERS};
+
+/// Banks: one for each virtual processor, three of SPIs, and the rest of a power of two.
+const BANKS: usize = 16;
+/// The bank of the first SPIs.
+const SPI_BANK: usize = MAX_VCPUS;
+/// The owner of an SPI that is routed to nobody.
+const NOBODY: u8 = 0xff;
+/// The implemented bits of GICD_IROUTER: four affinity levels and the routing mode.
+const ROUTE_BITS: u64 = 0xff_80ff_ffff;
+/// GICD_IROUTER.Interrupt_Routing_Mode: any participating processor.
+const ROUTE_ANY: u64 = 1 << 31;
+
+const _: () = assert!(SPI_BANK + WORDS - 1 <= BANKS);
+
+/// Something listed must change: list registers have to be folded.
+pub(super) const STALE: u8 = 1;
+/// There is something to do at the next flush.
+pub(super) const READY: u8 = 2;
+
+/// Why a controller cannot be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigError {
+    /// Not 1 to [`MAX_VCPUS`] virtual processors.
+    VcpuCount(usize),
+    /// The mapped interrupt is not a PPI.
+    MappedVirtual(Intid),
+    /// The physical interrupt is not 16 to 1019.
+    MappedPhysical(u32),
+}
+
+/// 32 interrupts, one bit each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Bank {
+    pub enabled: u32,
+    /// An edge seen, or pending set by software.
+    pub latch: u32,
+    /// The level of the input.
+    pub line: u32,
+    /// Edge-triggered, not level-sensitive.
+    pub edge: u32,
+    /// Acknowledged and not deactivated; of a listed interrupt, as of when it was listed.
+    pub active: u32,
+    pub group1: u32,
+    /// In a list register of its owner.
+    pub listed: u32,
+    /// Of listed ones: the list register's pending state came from `latch`, and returns to it unless acknowledged.
+    /// Cleared when the guest withdraws it.
+    pub listed_latch: u32,
+    /// Of listed ones: the guest has written the active state since; what the list register says about it is void.
+    pub pinned: u32,
+}
+
+impl Bank {
+    #[inline(always)]
+    pub(super) fn pending(&self) -> u32 {
+        self.latch | (self.line & !self.edge)
+    }
+
+    /// Pending and nothing in the distributor stands in the way.
+    #[inline(always)]
+    pub(super) fn signalled(&self, group_on: [u32; 2]) -> u32 {
+        let forwarded = (self.group1 & group_on[1]) | (!self.group1 & group_on[0]);
+        self.pending() & self.enabled & forwarded
+    }
+}
+
+/// The mapped interrupt of one virtual processor.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mapped {
+    /// Pending in the model, with the physical interrupt active behind it.
+    pub pending: bool,
+    /// Active, with the physical interrupt active behind it.
+    pub active: bool,
+    /// In a list register with the hardware bit.
+    pub listed: bool,
+    /// It ended without the guest's deactivation, so the physical interrupt must be deactivated.
+    pub release: bool,
+}
+
+impl Mapped {
+    #[inline(always)]
+    pub(super) fn in_flight(self) -> bool {
+        self.pending | self.active | self.listed
+    }
+}
+
+/// What one virtual processor has of its own beside its bank.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cpu {
+    /// To be listed, and not listed.
+    pub ready: [u32; WORDS],
+    /// Whose interrupts these are: all of its own, and the SPIs that it owns.
+    pub owned: [u32; WORDS],
+    /// Active ones that the last flush had no list register for.
+    pub spilled: [u32; WORDS],
+    /// [`STALE`] and [`READY`].
+    pub attention: u8,
+    pub control: Control,
+    /// List registers that hold an interrupt as far as the model knows.
+    pub used: u16,
+    /// List registers that were folded and not emptied yet.
+    pub vacated: u16,
+    /// The interrupt in each used list register.
+    pub slots: [Intid; MAX_LIST_REGISTERS],
+    /// GICv2: the senders of each SGI that wait in the model.
+    pub sources: [u8; 16],
+    /// GICv2: the sender of each SGI that is listed or active.
+    pub in_service: [VcpuId; 16],
+    pub mapped: Mapped,
+    /// GICv3: GICR_WAKER.ProcessorSleep.
+    pub asleep: bool,
+}
+
+impl Cpu {
+    const RESET: Self = Self {
+        ready: [0; WORDS],
+        owned: [!0, 0, 0, 0],
+        spilled: [0; WORDS],
+        attention: 0,
+        control: Control::NONE,
+        used: 0,
+        vacated: 0,
+        slots: [Intid::wrap(0); MAX_LIST_REGISTERS],
+        sources: [0; 16],
+        in_service: [VcpuId::wrap(0); 16],
+        mapped: Mapped {
+            pending: false,
+            active: false,
+            listed: false,
+            release: false,
+        },
+        asleep: true,
+    };
+}
+
+/// A guest's interrupt controller. See the [module](super) for how to drive it.
+#[derive(Clone, Debug)]
+pub struct Vgic {
+    pub(super) version: Version,
+    pub(super) count: u8,
+    pub(super) mapped: MappedInterrupt,
+    /// All ones where the distributor forwards group 0, group 1.
+    pub(super) group_on: [u32; 2],
+    pub(super) banks: [Bank; BANKS],
+    pub(super) priority: [[u8; 32]; BANKS],
+    pub(super) cpus: [Cpu; MAX_VCPUS],
+    /// Whose an SPI is now: the virtual processor that holds it, or that it is routed to.
+    owner: [u8; INTIDS],
+    /// GICD_ITARGETSR's byte or GICD_IROUTER of an SPI, as the guest wrote it.
+    route: [u64; INTIDS],
+}
+
+/// The bank of a virtual processor's word.
+#[inline(always)]
+pub(super) const fn bank(vcpu: VcpuId, word: usize) -> usize {
+    if word == 0 {
+        vcpu.index()
+    } else {
+        (SPI_BANK - 1 + word) % BANKS
+    }
+}
+
+impl Vgic {
+    /// A controller for `vcpus` virtual processors, in its reset state.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub const fn new(
+        version: Version,
+        vcpus: usize,
+        mapped: MappedInterrupt,
+    ) -> Result<Self, ConfigError> {
+        if vcpus == 0 || vcpus > MAX_VCPUS {
+            return Err(ConfigError::VcpuCount(vcpus));
+        }
+        if !mapped.virtual_intid.is_ppi() {
+            return Err(ConfigError::MappedVirtual(mapped.virtual_intid));
+        }
+        if mapped.physical_intid < 16 || mapped.physical_intid > 1019 {
+            return Err(ConfigError::MappedPhysical(mapped.physical_intid));
+        }
+        Ok(Self::in_reset(version, vcpus as u8, mapped))
+    }
+
+    const fn in_reset(version: Version, count: u8, mapped: MappedInterrupt) -> Self {
+        let group1 = match version {
+            Version::V2 => 0,
+            Version::V3 => !0,
+        };
+        let spis = Bank {
+            enabled: 0,
+            latch: 0,
+            line: 0,
+            edge: 0,
+            active: 0,
+            group1,
+            listed: 0,
+            listed_latch: 0,
+            pinned: 0,
+        };
+        let mut vgic = Self {
+            version,
+            count,
+            mapped,
+            group_on: [0; 2],
+            banks: [spis; BANKS],
+            priority: [[0; 32]; BANKS],
+            cpus: [Cpu::RESET; MAX_VCPUS],
+            owner: [NOBODY; INTIDS],
+            route: [0; INTIDS],
+        };
+        let mut vcpu = 0;
+        while vcpu < MAX_VCPUS {
+            // SGIs are edge-triggered, and enabled from the start.
+            vgic.banks[vcpu].enabled = 0xffff;
+            vgic.banks[vcpu].edge = 0xffff;
+            vcpu += 1;
+        }
+        if matches!(version, Version::V3) {
+            // A route of zero names the first virtual processor.
+            vgic.owner = [0; INTIDS];
+            vgic.cpus[0].owned = [!0; WORDS];
+        }
+        vgic
+    }
+
+    /// Returns to the reset state, as when the guest reboots. The levels of the inputs stay what they are.
+    /// What is still listed is withdrawn at the next flush.
+    pub fn reset(&mut self) {
+        let before = self.clone();
+        *self = Self::in_reset(before.version, before.count, before.mapped);
+        for (bank, old) in self.banks.iter_mut().zip(&before.banks) {
+            bank.line = old.line;
+        }
+        for (cpu, old) in self.cpus.iter_mut().zip(&before.cpus) {
+            cpu.vacated = old.used | old.vacated;
+            cpu.control = old.control;
+            cpu.mapped.release = old.mapped.in_flight() | old.mapped.release;
+            cpu.attention = READY;
+        }
+    }
+
+    /// The number of virtual processors, 1 to [`MAX_VCPUS`].
+    pub const fn vcpus(&self) -> usize {
+        self.count as usize
+    }
+
+    /// All virtual processors.
+    #[inline(always)]
+    pub(super) fn everyone(&self) -> VcpuMask {
+        VcpuMask::first(self.vcpus())
+    }
+
+    /// Brings `ready` of one word up to date after the interrupts in `changed` did. Returns `vcpu` if it has to
+    /// be told: something new is ready, or something listed is among the changed.
+    #[inline]
+    pub(super) fn touch(&mut self, vcpu: VcpuId, word: usize, changed: u32) -> VcpuMask {
+        let bank = &self.banks[bank(vcpu, word)];
+        let cpu = &mut self.cpus[vcpu.index()];
+        let word = word % WORDS;
+        let owned = cpu.owned[word];
+        let ready = (bank.signalled(self.group_on) | bank.active) & !bank.listed & owned;
+        let fresh = ready & !cpu.ready[word];
+        cpu.ready[word] = ready;
+        let mut attention = cpu.attention;
+        if fresh != 0 {
+            attention |= READY;
+        }
+        if bank.listed & owned & changed != 0 {
+            attention |= STALE;
+        }
+        let tell = fresh != 0 || attention != cpu.attention;
+        cpu.attention = attention;
+        if tell {
+            VcpuMask::one(vcpu)
+        } else {
+            VcpuMask::EMPTY
+        }
+    }
+
+    /// [`Self::touch`] for every virtual processor that sees the word in `vcpu`'s view.
+    pub(super) fn touch_word(&mut self, vcpu: VcpuId, word: usize, changed: u32) -> VcpuMask {
+        if changed == 0 {
+            return VcpuMask::EMPTY;
+        }
+        if word == 0 {
+            return self.touch(vcpu, 0, changed);
+        }
+        let mut told = VcpuMask::EMPTY;
+        for other in self.everyone() {
+            told |= self.touch(other, word, changed);
+        }
+        told
+    }
+
+    /// The owner of an interrupt in `vcpu`'s view.
+    #[inline(always)]
+    pub(super) fn owner(&self, vcpu: VcpuId, intid: Intid) -> Option<VcpuId> {
+        if !intid.is_spi() {
+            return Some(vcpu);
+        }
+        match self.owner[intid.index()] {
+            NOBODY => None,
+            owner => Some(VcpuId::wrap(owner as u32)),
+        }
+    }
+
+    /// [`Self::touch`] for one interrupt in `vcpu`'s view.
+    #[inline(always)]
+    pub(super) fn touch_one(&mut self, vcpu: VcpuId, intid: Intid) -> VcpuMask {
+        match self.owner(vcpu, intid) {
+            Some(owner) => self.touch(owner, intid.word(), intid.bit()),
+            None => VcpuMask::EMPTY,
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn bank_of(&mut self, vcpu: VcpuId, intid: Intid) -> &mut Bank {
+        &mut self.banks[bank(vcpu, intid.word())]
+    }
+
+    /// The priority of an interrupt in `vcpu`'s view.
+    #[inline(always)]
+    pub(super) fn priority(&self, vcpu: VcpuId, intid: Intid) -> Priority {
+        Priority::from_byte(self.priority[bank(vcpu, intid.word())][intid.place()])
+    }
+
+    /// The guest's route of an SPI.
+    pub(super) fn route(&self, intid: Intid) -> u64 {
+        self.route[intid.index()]
+    }
+
+    /// Sets the guest's route of an SPI.
+    pub(super) fn set_route(&mut self, intid: Intid, route: u64) -> VcpuMask {
+        let route = match self.version {
+            Version::V2 => route & u64::from(self.everyone().0),
+            Version::V3 => route & ROUTE_BITS,
+        };
+        if self.route[intid.index()] == route {
+            return VcpuMask::EMPTY;
+        }
+        self.route[intid.index()] = route;
+        // Whoever holds it must fold before it can move.
+        self.touch_one(VcpuId::wrap(0), intid) | self.settle(intid)
+    }
+
+    /// Where the route of an SPI leads now.
+    #[inline]
+    fn target(&self, intid: Intid) -> Option<VcpuId> {
+        let route = self.route[intid.index()];
+        match self.version {
+            Version::V2 => VcpuMask(route as u8).lowest(),
+            Version::V3 if route & ROUTE_ANY != 0 => self.any_target(),
+            Version::V3 => VcpuId::new(route as usize).filter(|vcpu| vcpu.index() < self.vcpus()),
+        }
+    }
+
+    #[cold]
+    fn any_target(&self) -> Option<VcpuId> {
+        let mut everyone = self.everyone();
+        let awake = everyone.find(|vcpu| !self.cpus[vcpu.index()].asleep);
+        Some(awake.unwrap_or(VcpuId::wrap(0)))
+    }
+
+    /// Lets an SPI follow its route, unless its owner still holds it: listed or active.
+    #[inline]
+    pub(super) fn settle(&mut self, intid: Intid) -> VcpuMask {
+        let bank = self.bank_of(VcpuId::wrap(0), intid);
+        if (bank.listed | bank.active) & intid.bit() != 0 {
+            return VcpuMask::EMPTY;
+        }
+        let (target, owner) = (self.target(intid), self.owner(VcpuId::wrap(0), intid));
+        if target == owner {
+            return VcpuMask::EMPTY;
+        }
+        self.move_spi(intid, owner, target)
+    }
+
+    fn move_spi(&mut self, intid: Intid, from: Option<VcpuId>, to: Option<VcpuId>) -> VcpuMask {
+        let (word, bit) = (intid.word(), intid.bit());
+        if let Some(from) = from {
+            self.cpus[from.index()].owned[word] &= !bit;
+            self.cpus[from.index()].ready[word] &= !bit;
+        }
+        let Some(to) = to else {
+            self.owner[intid.index()] = NOBODY;
+            return VcpuMask::EMPTY;
+        };
+        self.owner[intid.index()] = to.index() as u8;
+        self.cpus[to.index()].owned[word] |= bit;
+        self.touch(to, word, bit)
+    }
+
+    /// Lets every SPI follow its route, after what "any processor" means has changed.
+    pub(super) fn settle_all(&mut self) -> VcpuMask {
+        let mut told = VcpuMask::EMPTY;
+        for number in FIRST_SPI..INTIDS as u32 {
+            let intid = Intid::wrap(number);
+            if self.route(intid) & ROUTE_ANY != 0 {
+                told |= self.touch_one(VcpuId::wrap(0), intid) | self.settle(intid);
+            }
+        }
+        told
+    }
+
+    /// Sets the level of an input: of an SPI, or of `vcpu`'s PPI. SGIs and the mapped interrupt have no line.
+    /// An interrupt configured as edge-triggered becomes pending when its line rises.
+    pub fn set_line(&mut self, intid: Intid, vcpu: VcpuId, level: bool) -> VcpuMask {
+        if intid.is_sgi() || intid == self.mapped.virtual_intid {
+            return VcpuMask::EMPTY;
+        }
+        let bit = intid.bit();
+        let bank = self.bank_of(vcpu, intid);
+        if (bank.line & bit != 0) == level {
+            return VcpuMask::EMPTY;
+        }
+        bank.line ^= bit;
+        if bank.edge & bit != 0 {
+            return if level {
+                self.latch(vcpu, intid)
+            } else {
+                VcpuMask::EMPTY
+            };
+        }
+        self.touch_one(vcpu, intid)
+    }
+
+    /// A pulse on an input whose line is low: it makes an edge-triggered interrupt pending and passes a
+    /// level-sensitive one by.
+    pub fn pulse(&mut self, intid: Intid, vcpu: VcpuId) -> VcpuMask {
+        let edge = self.bank_of(vcpu, intid).edge & intid.bit() != 0;
+        if edge && !intid.is_sgi() {
+            self.latch(vcpu, intid)
+        } else {
+            VcpuMask::EMPTY
+        }
+    }
+
+    /// Latches an interrupt as pending.
+    #[inline]
+    pub(super) fn latch(&mut self, vcpu: VcpuId, intid: Intid) -> VcpuMask {
+        let bank = self.bank_of(vcpu, intid);
+        if bank.latch & intid.bit() != 0 {
+            return VcpuMask::EMPTY;
+        }
+        bank.latch |= intid.bit();
+        self.touch_one(vcpu, intid)
+    }
+
+    /// The physical interrupt behind the mapped one was acknowledged on the core where `vcpu` is loaded, and is
+    /// active there now. The guest's deactivation of the virtual interrupt will deactivate it.
+    /// `vcpu` itself needs a flush before it is entered.
+    pub fn raise_mapped(&mut self, vcpu: VcpuId) {
+        self.cpus[vcpu.index()].mapped.pending = true;
+        self.cpus[vcpu.index()].mapped.release = false;
+        let intid = self.mapped.virtual_intid;
+        self.bank_of(vcpu, intid).latch |= intid.bit();
+        self.touch(vcpu, intid.word(), intid.bit());
+    }
+
+    /// Sends SGI `sgi` (its low four bits) from `source` to `targets`; those that do not exist are left out.
+    #[inline]
+    pub fn send_sgi(&mut self, source: VcpuId, targets: VcpuMask, sgi: u32) -> VcpuMask {
+        let intid = Intid::wrap(sgi & 0xf);
+        let mut told = VcpuMask::EMPTY;
+        for target in targets & self.everyone() {
+            if self.version == Version::V2 {
+                let sources = &mut self.cpus[target.index()].sources[intid.place() % 16];
+                *sources |= VcpuMask::one(source).0;
+            }
+            // One more sender of an SGI that waits already changes nothing for now.
+            told |= self.latch(target, intid);
+        }
+        told
+    }
+
+    /// Whether `vcpu` has something to be woken for: an interrupt to deliver that is not active. Exact when nothing
+    /// is listed, that is after [`Self::fold`] or [`Self::unload`] and before a flush.
+    #[inline]
+    pub fn deliverable(&self, vcpu: VcpuId) -> bool {
+        let cpu = &self.cpus[vcpu.index()];
+        let mut waiting = cpu.ready[0] & !self.banks[vcpu.index()].active;
+        for word in 1..WORDS {
+            waiting |= cpu.ready[word] & !self.banks[bank(vcpu, word)].active;
+        }
+        waiting != 0
+    }
+
+    /// The most urgent priority among what [`Self::deliverable`] speaks of, to be compared with the guest's
+    /// priority mask.
+    pub fn most_urgent(&self, vcpu: VcpuId) -> Option<Priority> {
+        let cpu = &self.cpus[vcpu.index()];
+        let mut best = None;
+        for word in 0..WORDS {
+            let mut waiting = cpu.ready[word] & !self.banks[bank(vcpu, word)].active;
+            while waiting != 0 {
+                let intid = Intid::of(word, waiting.trailing_zeros());
+                waiting &= waiting.wrapping_sub(1);
+                let priority = self.priority(vcpu, intid);
+                best = Some(best.map_or(priority, |other: Priority| other.min(priority)));
+            }
+        }
+        best
+    }
+
+    /// Whether the mapped interrupt of `vcpu` is pending or active with its physical interrupt active behind it.
+    /// While it is listed, this also holds for one that the guest has ended since.
+    pub fn mapped_in_flight(&self, vcpu: VcpuId) -> bool {
+        self.cpus[vcpu.index()].mapped.in_flight()
+    }
+}
