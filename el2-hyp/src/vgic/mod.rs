@@ -3,11 +3,12 @@
 //! # Layers
 //! Read in this order:
 //! - [`ids`]: the quantities, each a type.
-//! - [`model`]: the state of every interrupt as bitmaps, and what changes it: lines, pulses, SGIs.
+//! - `state`: the state of every interrupt as bitmaps; [`model`]: what changes it: lines, pulses, SGIs, routes.
 //! - [`list`]: list registers, decoded, in both encodings, and the trait that the hardware side implements.
-//! - [`resident`]: moving interrupts from the model into list registers ([`Vgic::flush`]) and back ([`Vgic::fold`]).
-//! - [`register`]: what each guest-visible register does, whatever its address.
-//! - [`v2`], [`v3`]: where GICv2 and GICv3 keep those registers, and how each sends SGIs.
+//! - [`resident`]: moving interrupts from the model into list registers ([`Vgic::flush`]) and back ([`Vgic::fold`]);
+//!   `overflow` chooses when not all fit, `mapped` keeps the virtual timer's physical interrupt in step.
+//! - `register`, `write`: what each guest-visible register does, whatever its address.
+//! - `v2`, `v3`: where GICv2 and GICv3 keep those registers, and how each sends SGIs.
 //!
 //! It is pure logic: it allocates nothing, touches no hardware, holds no lock and never panics, whatever the guest
 //! does. The caller keeps one [`Vgic`] for a guest behind one lock.
@@ -51,11 +52,15 @@
 
 pub mod ids;
 pub mod list;
+mod mapped;
 pub mod model;
+mod overflow;
 mod register;
 mod resident;
+mod state;
 mod v2;
 mod v3;
+mod write;
 
 pub use ids::{
     FIRST_SPI, Frame, Group, INTIDS, Intid, MAX_VCPUS, MappedInterrupt, Priority, SgiKind, VcpuId,

@@ -9,7 +9,7 @@ use super::ids::{
     FIRST_SPI, INTIDS, Intid, MAX_VCPUS, MappedInterrupt, Priority, VcpuId, VcpuMask, Version,
     WORDS,
 };
-use super::list::{Control, MAX_LIST_REGISTERS};
+use super::state::{Bank, Cpu, READY, STALE};
 
 /// Banks: one for each virtual processor, three of SPIs, and the rest of a power of two.
 const BANKS: usize = 16;
@@ -24,11 +24,6 @@ const ROUTE_ANY: u64 = 1 << 31;
 
 const _: () = assert!(SPI_BANK + WORDS - 1 <= BANKS);
 
-/// Something listed must change: list registers have to be folded.
-pub(super) const STALE: u8 = 1;
-/// There is something to do at the next flush.
-pub(super) const READY: u8 = 2;
-
 /// Why a controller cannot be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConfigError {
@@ -40,111 +35,6 @@ pub enum ConfigError {
     MappedPhysical(u32),
 }
 
-/// 32 interrupts, one bit each.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Bank {
-    pub enabled: u32,
-    /// An edge seen, or pending set by software.
-    pub latch: u32,
-    /// The level of the input.
-    pub line: u32,
-    /// Edge-triggered, not level-sensitive.
-    pub edge: u32,
-    /// Acknowledged and not deactivated; of a listed interrupt, as of when it was listed.
-    pub active: u32,
-    pub group1: u32,
-    /// In a list register of its owner.
-    pub listed: u32,
-    /// Of listed ones: the list register's pending state came from `latch`, and returns to it unless acknowledged.
-    /// Cleared when the guest withdraws it.
-    pub listed_latch: u32,
-    /// Of listed ones: the guest has written the active state since; what the list register says about it is void.
-    pub pinned: u32,
-}
-
-impl Bank {
-    #[inline(always)]
-    pub(super) fn pending(&self) -> u32 {
-        self.latch | (self.line & !self.edge)
-    }
-
-    /// Pending and nothing in the distributor stands in the way.
-    #[inline(always)]
-    pub(super) fn signalled(&self, group_on: [u32; 2]) -> u32 {
-        let forwarded = (self.group1 & group_on[1]) | (!self.group1 & group_on[0]);
-        self.pending() & self.enabled & forwarded
-    }
-}
-
-/// The mapped interrupt of one virtual processor.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Mapped {
-    /// Pending in the model, with the physical interrupt active behind it.
-    pub pending: bool,
-    /// Active, with the physical interrupt active behind it.
-    pub active: bool,
-    /// In a list register with the hardware bit.
-    pub listed: bool,
-    /// It ended without the guest's deactivation, so the physical interrupt must be deactivated.
-    pub release: bool,
-}
-
-impl Mapped {
-    #[inline(always)]
-    pub(super) fn in_flight(self) -> bool {
-        self.pending | self.active | self.listed
-    }
-}
-
-/// What one virtual processor has of its own beside its bank.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cpu {
-    /// To be listed, and not listed.
-    pub ready: [u32; WORDS],
-    /// Whose interrupts these are: all of its own, and the SPIs that it owns.
-    pub owned: [u32; WORDS],
-    /// Active ones that the last flush had no list register for.
-    pub spilled: [u32; WORDS],
-    /// [`STALE`] and [`READY`].
-    pub attention: u8,
-    pub control: Control,
-    /// List registers that hold an interrupt as far as the model knows.
-    pub used: u16,
-    /// List registers that were folded and not emptied yet.
-    pub vacated: u16,
-    /// The interrupt in each used list register.
-    pub slots: [Intid; MAX_LIST_REGISTERS],
-    /// GICv2: the senders of each SGI that wait in the model.
-    pub sources: [u8; 16],
-    /// GICv2: the sender of each SGI that is listed or active.
-    pub in_service: [VcpuId; 16],
-    pub mapped: Mapped,
-    /// GICv3: GICR_WAKER.ProcessorSleep.
-    pub asleep: bool,
-}
-
-impl Cpu {
-    const RESET: Self = Self {
-        ready: [0; WORDS],
-        owned: [!0, 0, 0, 0],
-        spilled: [0; WORDS],
-        attention: 0,
-        control: Control::NONE,
-        used: 0,
-        vacated: 0,
-        slots: [Intid::wrap(0); MAX_LIST_REGISTERS],
-        sources: [0; 16],
-        in_service: [VcpuId::wrap(0); 16],
-        mapped: Mapped {
-            pending: false,
-            active: false,
-            listed: false,
-            release: false,
-        },
-        asleep: true,
-    };
-}
-
 /// A guest's interrupt controller. See the [module](super) for how to drive it.
 #[derive(Clone, Debug)]
 pub struct Vgic {
@@ -154,7 +44,6 @@ pub struct Vgic {
     /// All ones where the distributor forwards group 0, group 1.
     pub(super) group_on: [u32; 2],
     pub(super) banks: [Bank; BANKS],
-    pub(super) priority: [[u8; 32]; BANKS],
     pub(super) cpus: [Cpu; MAX_VCPUS],
     /// Whose an SPI is now: the virtual processor that holds it, or that it is routed to.
     owner: [u8; INTIDS],
@@ -200,15 +89,12 @@ impl Vgic {
             Version::V3 => !0,
         };
         let spis = Bank {
-            enabled: 0,
-            latch: 0,
-            line: 0,
-            edge: 0,
-            active: 0,
             group1,
-            listed: 0,
-            listed_latch: 0,
-            pinned: 0,
+            ..Bank::RESET
+        };
+        let special = match version {
+            Version::V2 => 0xffff | mapped.virtual_intid.bit(),
+            Version::V3 => mapped.virtual_intid.bit(),
         };
         let mut vgic = Self {
             version,
@@ -216,7 +102,6 @@ impl Vgic {
             mapped,
             group_on: [0; 2],
             banks: [spis; BANKS],
-            priority: [[0; 32]; BANKS],
             cpus: [Cpu::RESET; MAX_VCPUS],
             owner: [NOBODY; INTIDS],
             route: [0; INTIDS],
@@ -226,6 +111,7 @@ impl Vgic {
             // SGIs are edge-triggered, and enabled from the start.
             vgic.banks[vcpu].enabled = 0xffff;
             vgic.banks[vcpu].edge = 0xffff;
+            vgic.banks[vcpu].special = special;
             vcpu += 1;
         }
         if matches!(version, Version::V3) {
@@ -247,6 +133,7 @@ impl Vgic {
         for (cpu, old) in self.cpus.iter_mut().zip(&before.cpus) {
             cpu.vacated = old.used | old.vacated;
             cpu.control = old.control;
+            cpu.armed = old.armed;
             cpu.mapped.release = old.mapped.in_flight() | old.mapped.release;
             cpu.attention = READY;
         }
@@ -334,7 +221,7 @@ impl Vgic {
     /// The priority of an interrupt in `vcpu`'s view.
     #[inline(always)]
     pub(super) fn priority(&self, vcpu: VcpuId, intid: Intid) -> Priority {
-        Priority::from_byte(self.priority[bank(vcpu, intid.word())][intid.place()])
+        self.banks[bank(vcpu, intid.word())].priority(intid)
     }
 
     /// The guest's route of an SPI.
@@ -357,7 +244,6 @@ impl Vgic {
     }
 
     /// Where the route of an SPI leads now.
-    #[inline]
     fn target(&self, intid: Intid) -> Option<VcpuId> {
         let route = self.route[intid.index()];
         match self.version {
@@ -375,14 +261,15 @@ impl Vgic {
     }
 
     /// Lets an SPI follow its route, unless its owner still holds it: listed or active.
-    #[inline]
     pub(super) fn settle(&mut self, intid: Intid) -> VcpuMask {
+        let (target, owner) = (self.target(intid), self.owner(VcpuId::wrap(0), intid));
         let bank = self.bank_of(VcpuId::wrap(0), intid);
-        if (bank.listed | bank.active) & intid.bit() != 0 {
+        bank.special &= !intid.bit();
+        if target == owner {
             return VcpuMask::EMPTY;
         }
-        let (target, owner) = (self.target(intid), self.owner(VcpuId::wrap(0), intid));
-        if target == owner {
+        if (bank.listed | bank.active) & intid.bit() != 0 {
+            bank.special |= intid.bit();
             return VcpuMask::EMPTY;
         }
         self.move_spi(intid, owner, target)
