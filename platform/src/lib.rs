@@ -1,4 +1,17 @@
-//! Boards and their devices.
+//! Boards and their devices: what a board is, read from its device tree, and drivers for what EL2 itself uses.
+//!
+//! Nothing here knows of guests or clusters, and no board has a constant here: a driver is told where its device is.
+//!
+//! - [`tree`]: the device tree as plain data. It runs anywhere and is tested on the host.
+//! - [`mmio`]: a device's registers.
+//! - [`gic`]: the physical interrupt controller. - [`smp`]: other cores, and the power switch. - [`uart`]: the console line.
 #![cfg_attr(not(test), no_std)]
 
+#[cfg(target_os = "none")]
+pub mod gic;
+pub mod mmio;
+#[cfg(target_os = "none")]
+pub mod smp;
 pub mod tree;
+#[cfg(target_os = "none")]
+pub mod uart;

@@ -41,31 +41,36 @@ impl Cpu {
     pub(super) fn absorb_mapped(&mut self, state: State, returns: bool, active: bool) {
         let mapped = &mut self.mapped;
         let before = mapped.in_flight();
-        let mut ended_by_guest = false;
+        let active = active && state.is_active();
         if mapped.listed {
             mapped.listed = false;
-            ended_by_guest = state == State::Invalid;
             mapped.pending |= returns;
-            mapped.active = active && state.is_active();
+            mapped.active = active;
+            if state == State::Invalid {
+                // The hardware has done what is to be done.
+                return;
+            }
         } else {
-            mapped.active &= active && state.is_active();
+            mapped.active &= active;
         }
-        if before && !ended_by_guest && !mapped.in_flight() {
+        if before && !mapped.in_flight() {
             mapped.release = true;
         }
     }
 }
 
 impl Mapped {
-    /// Whether the mapped interrupt is to be listed with the hardware bit. While it is active and `signalled` again its
+    /// It is pending and being listed. Returns whether with the hardware bit.
+    pub(super) fn list_pending(&mut self) -> bool {
+        self.listed = self.pending;
+        self.pending = false;
+        self.listed
+    }
+
+    /// It is active and being listed. Returns whether with the hardware bit. When it is `signalled` again its
     /// deactivation has to raise the maintenance interrupt, which the hardware bit excludes.
-    pub(super) fn list(&mut self, active: bool, signalled: bool) -> bool {
-        if active {
-            self.listed = self.active && !signalled;
-        } else {
-            self.listed = self.pending;
-            self.pending = false;
-        }
+    pub(super) fn list_active(&mut self, signalled: bool) -> bool {
+        self.listed = self.active && !signalled;
         self.listed
     }
 }

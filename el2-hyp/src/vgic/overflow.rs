@@ -3,6 +3,7 @@
 use super::ids::{FIRST_SPI, INTIDS, Intid, Priority, VcpuId, VcpuMask, WORDS};
 use super::list::{Control, ListRegisters, MAX_LIST_REGISTERS};
 use super::model::{Vgic, bank};
+use super::resident::Room;
 
 impl Vgic {
     /// Nothing is listed and not everything fits: lists the best and says what has to be watched for the rest.
@@ -13,7 +14,7 @@ impl Vgic {
         let (ranking, length) = self.rank(vcpu, count);
         for key in ranking.into_iter().take(length) {
             let free = !u32::from(self.cpus[vcpu.index()].used);
-            self.list(vcpu, key.intid(), free, lists);
+            self.list(vcpu, key.intid(), free, Room::Short, lists);
         }
         let mut control = Control::NONE;
         for word in 0..WORDS {
@@ -24,6 +25,8 @@ impl Vgic {
             control.entry_not_present |= cpu.spilled[word] != 0;
         }
         control.trap_deactivate = control.entry_not_present;
+        // What the guest ended before, unwatched, is none of these.
+        lists.take_eoi_count();
         control
     }
 

@@ -19,6 +19,13 @@ use super::list::{Control, ListRegister, ListRegisters, MAX_LIST_REGISTERS, Orig
 use super::model::{Vgic, bank};
 use super::state::{Bank, Cpu, READY, STALE};
 
+/// Whether everything ready fits into the list registers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    Enough,
+    Short,
+}
+
 /// What [`Vgic::unload`] leaves to its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unloaded {
@@ -212,10 +219,11 @@ impl Vgic {
         bank.listed &= !bit;
         bank.listed_latch &= !bit;
         bank.pinned &= !bit;
-        if bank.special & bit != 0 {
-            return self.absorb_special(vcpu, intid, state, returns != 0);
-        }
         cpu.ready[intid.word()] |= (bank.signalled(self.group_on) | bank.active) & bit;
+        if bank.special & bit != 0 {
+            let active = bank.active & bit != 0;
+            return self.absorb_special(vcpu, intid, state, returns != 0, active);
+        }
         VcpuMask::EMPTY
     }
 
@@ -226,24 +234,19 @@ impl Vgic {
         intid: Intid,
         state: State,
         returns: bool,
+        active: bool,
     ) -> VcpuMask {
-        let bit = intid.bit();
-        let bank = &mut self.banks[bank(vcpu, intid.word())];
-        let active = bank.active & bit;
-        let ready = bank.signalled(self.group_on) & bit | active;
         let cpu = &mut self.cpus[vcpu.index()];
-        cpu.ready[intid.word()] |= ready;
         if intid.is_spi() {
-            self.settle(intid)
-        } else {
-            if intid == self.mapped.virtual_intid {
-                cpu.absorb_mapped(state, returns, active != 0);
-            } else if returns {
-                let sender = cpu.in_service[intid.place() % 16];
-                cpu.sources[intid.place() % 16] |= VcpuMask::one(sender).0;
-            }
-            VcpuMask::EMPTY
+            return self.settle(intid);
         }
+        if intid == self.mapped.virtual_intid {
+            cpu.absorb_mapped(state, returns, active);
+        } else if returns {
+            let sender = cpu.in_service[intid.place() % 16];
+            cpu.sources[intid.place() % 16] |= VcpuMask::one(sender).0;
+        }
+        VcpuMask::EMPTY
     }
 
     /// Lists ready interrupts until none is left (true) or no list register is free (false).
@@ -259,7 +262,7 @@ impl Vgic {
             if free == 0 {
                 return false;
             }
-            self.list(vcpu, intid, free, lists);
+            self.list(vcpu, intid, free, Room::Enough, lists);
         }
     }
 
@@ -276,6 +279,7 @@ impl Vgic {
         vcpu: VcpuId,
         intid: Intid,
         free: u32,
+        room: Room,
         lists: &mut L,
     ) {
         let slot = free.trailing_zeros() as usize % MAX_LIST_REGISTERS;
@@ -286,44 +290,89 @@ impl Vgic {
         cpu.used |= 1 << slot;
         cpu.ready[intid.word()] &= !bit;
         bank.listed |= bit;
-        if (bank.active | bank.special) & bit != 0 {
-            return self.list_special(vcpu, intid, slot, lists);
+        if bank.active & bit != 0 {
+            return self.list_active(vcpu, intid, slot, room, lists);
         }
         // Ready and not active means that it is pending.
-        let entry = bank.list_pending(intid);
+        let mut entry = bank.list_pending(intid);
+        if bank.special & bit != 0 {
+            entry.origin = self.pending_origin(vcpu, intid, entry.origin);
+        }
         lists.write(slot, entry);
     }
 
-    /// Lists an interrupt that is active, or of which more than the bitmaps has to be known.
+    /// The origin of a pending interrupt of which more than the bitmaps has to be known.
     #[inline(never)]
-    fn list_special<L: ListRegisters>(
+    fn pending_origin(&mut self, vcpu: VcpuId, intid: Intid, plain: Origin) -> Origin {
+        let cpu = &mut self.cpus[vcpu.index()];
+        if intid == self.mapped.virtual_intid {
+            if cpu.mapped.list_pending() {
+                return Origin::Hardware {
+                    physical: self.mapped.physical_intid,
+                };
+            }
+        } else if intid.is_sgi() {
+            let place = intid.place() % 16;
+            let mut sources = VcpuMask(cpu.sources[place]);
+            let source = sources.next().unwrap_or(VcpuId::wrap(0));
+            cpu.in_service[place] = source;
+            cpu.sources[place] = sources.0;
+            // The latch stays while senders wait.
+            if !sources.is_empty() {
+                self.banks[bank(vcpu, 0)].latch |= intid.bit();
+            }
+            return Origin::Software {
+                source,
+                notify: !sources.is_empty(),
+            };
+        }
+        plain
+    }
+
+    /// Lists an interrupt that is active, and perhaps to be signalled again: together with it if it is an edge, or else
+    /// after it. When others wait in the model it must not become pending behind the model's back, before a more urgent one.
+    #[cold]
+    #[inline(never)]
+    fn list_active<L: ListRegisters>(
         &mut self,
         vcpu: VcpuId,
         intid: Intid,
         slot: usize,
+        room: Room,
         lists: &mut L,
     ) {
         let bit = intid.bit();
         let group_on = self.group_on;
         let bank = &mut self.banks[bank(vcpu, intid.word())];
         let cpu = &mut self.cpus[vcpu.index()];
-        let active = bank.active & bit != 0;
         let signalled = bank.signalled(group_on) & bit != 0;
-        let mut entry = if active {
-            bank.list_active(intid, signalled)
-        } else {
-            bank.list_pending(intid)
-        };
-        if intid == self.mapped.virtual_intid {
-            if cpu.mapped.list(active, signalled) {
-                entry.origin = Origin::Hardware {
-                    physical: self.mapped.physical_intid,
-                };
-            }
-        } else if intid.is_sgi() && self.version == Version::V2 {
-            entry.state = State::of(!active, active);
-            entry.origin = cpu.list_sgi(bank, intid, active, signalled);
+        let sourced = self.version == Version::V2 && intid.is_sgi();
+        let together = signalled && bank.edge & bit != 0 && !sourced && room == Room::Enough;
+        if together {
+            bank.listed_latch |= bit;
+            bank.latch &= !bit;
         }
+        let source = if sourced {
+            cpu.in_service[intid.place() % 16]
+        } else {
+            VcpuId::wrap(0)
+        };
+        let notify = signalled && !together;
+        let mapped = intid == self.mapped.virtual_intid && cpu.mapped.list_active(signalled);
+        let origin = if mapped {
+            Origin::Hardware {
+                physical: self.mapped.physical_intid,
+            }
+        } else {
+            Origin::Software { source, notify }
+        };
+        let entry = ListRegister {
+            intid,
+            state: State::of(together, true),
+            priority: bank.priority(intid),
+            group: bank.group(bit),
+            origin,
+        };
         lists.write(slot, entry);
     }
 }
@@ -347,26 +396,6 @@ impl Bank {
             },
         }
     }
-
-    /// An interrupt that is active, and perhaps to be signalled again: with it if it is an edge, after it if it is a level.
-    fn list_active(&mut self, intid: Intid, signalled: bool) -> ListRegister {
-        let bit = intid.bit();
-        let edge = self.edge & bit != 0;
-        if signalled && edge {
-            self.listed_latch |= self.latch & bit;
-            self.latch &= !bit;
-        }
-        ListRegister {
-            intid,
-            state: State::of(signalled && edge, true),
-            priority: self.priority(intid),
-            group: self.group(bit),
-            origin: Origin::Software {
-                source: VcpuId::wrap(0),
-                notify: signalled && !edge,
-            },
-        }
-    }
 }
 
 impl Cpu {
@@ -382,25 +411,5 @@ impl Cpu {
             return Some(Intid::wrap(64 + high.trailing_zeros()));
         }
         None
-    }
-
-    /// The origin of a GICv2 guest's SGI that is being listed: its next sender, or while it is active its last one.
-    /// Its latch stays while senders wait.
-    fn list_sgi(&mut self, bank: &mut Bank, sgi: Intid, active: bool, signalled: bool) -> Origin {
-        let place = sgi.place() % 16;
-        let mut notify = signalled;
-        if !active {
-            let mut sources = VcpuMask(self.sources[place]);
-            self.in_service[place] = sources.next().unwrap_or(VcpuId::wrap(0));
-            self.sources[place] = sources.0;
-            notify = !sources.is_empty();
-        }
-        if notify {
-            bank.latch |= sgi.bit();
-        }
-        Origin::Software {
-            source: self.in_service[place],
-            notify,
-        }
     }
 }

@@ -1,0 +1,3 @@
+//! The devices that EL2 serves to a guest.
+
+pub mod pl011;

@@ -1,0 +1,211 @@
+//! The guest machine's map (docs/guest-machine.md), and an access to each place in it.
+
+use crate::addr::Ipa;
+use crate::arch::lists::Lists;
+use crate::device::pl011::Pl011;
+use crate::exit::Width;
+use crate::guest::Guest;
+use crate::host::Host;
+use crate::machine;
+use crate::vgic::{Frame, Intid, VcpuId, VcpuMask};
+
+/// GICv2: the first page of the CPU interface is the hardware's virtual interface, by stage 2; the second, with the deactivate register,
+/// traps.
+const GICC_DIR: u64 = machine::GICC_BASE + 0x1000;
+/// The console's interrupt.
+pub const UART_INTID: Intid = Intid::new(machine::intid(
+    machine::InterruptKind::Shared,
+    machine::UART_SPI,
+))
+.expect("an SPI");
+
+/// MagicValue, Version, DeviceID of an empty slot (virtio 1.2, section 4.2.2): drivers pass over device 0.
+const VIRTIO_MAGIC: u64 = 0x7472_6976;
+const VIRTIO_VERSION: u64 = 2;
+
+/// The console with the state of its line as the interrupt controller knows it.
+pub(super) struct Uart {
+    device: Pl011,
+    line: bool,
+}
+
+impl Uart {
+    pub(super) const fn new(device: Pl011) -> Self {
+        Self {
+            device,
+            line: false,
+        }
+    }
+
+    /// The new state of the line, if it has changed.
+    #[inline]
+    fn changed_line(&mut self) -> Option<bool> {
+        let line = self.device.line();
+        (line != self.line).then(|| {
+            self.line = line;
+            line
+        })
+    }
+}
+
+/// A shared line is no vCPU's own.
+const ANY: VcpuId = VcpuId::new(0).expect("there is a first vCPU");
+
+/// A place that answers.
+enum Place {
+    Gic(Frame, u32),
+    Deactivate,
+    Uart(u64),
+    EmptySlot(u64),
+}
+
+/// What answers at an address; what is asked most comes first.
+#[inline(always)]
+fn place(ipa: Ipa, v3: bool) -> Option<Place> {
+    let within =
+        |base: u64, bytes: u64| ipa.offset_from(Ipa(base)).filter(|&offset| offset < bytes);
+    if let Some(offset) = within(machine::UART_BASE, machine::UART_BYTES) {
+        return Some(Place::Uart(offset));
+    }
+    if let Some(offset) = within(machine::GICD_BASE, machine::GICD_BYTES) {
+        return Some(Place::Gic(Frame::Distributor, offset as u32));
+    }
+    if v3 {
+        let all = machine::GICR_BYTES * u64::from(machine::MAX_VCPUS);
+        if let Some(offset) = within(machine::GICR_BASE, all) {
+            return Frame::redistributor_at(offset)
+                .map(|(frame, offset)| Place::Gic(frame, offset));
+        }
+    } else if ipa.0 == GICC_DIR {
+        return Some(Place::Deactivate);
+    }
+    let slots = machine::VIRTIO_BYTES * u64::from(machine::VIRTIO_SLOTS);
+    within(machine::VIRTIO_BASE, slots)
+        .map(|offset| Place::EmptySlot(offset % machine::VIRTIO_BYTES))
+}
+
+/// Nothing answers at that address.
+pub(super) struct NoDevice;
+
+impl Guest {
+    fn is_v3(&self) -> bool {
+        matches!(self.hardware.interface, crate::arch::lists::Interface::V3)
+    }
+
+    /// This core's list registers.
+    #[inline(always)]
+    pub(super) fn lists<'a, H: Host>(&self, host: &'a H) -> Lists<impl Fn(u32) + use<'a, H>> {
+        Lists::new(
+            self.hardware.interface,
+            self.hardware.list_registers,
+            |intid| host.deactivate(intid),
+        )
+    }
+
+    /// A load of `width` at `ipa`.
+    #[inline]
+    pub(super) fn mmio_read<H: Host>(
+        &self,
+        host: &H,
+        vcpu: VcpuId,
+        ipa: Ipa,
+        width: Width,
+    ) -> Result<u64, NoDevice> {
+        match place(ipa, self.is_v3()).ok_or(NoDevice)? {
+            Place::Gic(frame, offset) => {
+                let reading =
+                    self.vgic
+                        .lock()
+                        .read(vcpu, frame, offset, width, &mut self.lists(host));
+                self.tell(host, reading.told);
+                Ok(reading.value)
+            }
+            Place::Uart(offset) => {
+                let console = host.console(self);
+                let mut uart = self.uart.lock();
+                let value = uart.device.read(offset, &console);
+                let line = uart.changed_line();
+                drop(uart);
+                self.set_uart_line(host, line);
+                Ok(value.into())
+            }
+            Place::Deactivate => Ok(0),
+            Place::EmptySlot(offset) => Ok(match offset {
+                0 => VIRTIO_MAGIC,
+                4 => VIRTIO_VERSION,
+                _ => 0,
+            }),
+        }
+    }
+
+    /// A store of `value`, `width` wide, at `ipa`.
+    #[inline]
+    pub(super) fn mmio_write<H: Host>(
+        &self,
+        host: &H,
+        vcpu: VcpuId,
+        ipa: Ipa,
+        width: Width,
+        value: u64,
+    ) -> Result<(), NoDevice> {
+        match place(ipa, self.is_v3()).ok_or(NoDevice)? {
+            Place::Gic(frame, offset) => {
+                let told = self.vgic.lock().write(vcpu, frame, offset, width, value);
+                self.tell(host, told);
+            }
+            Place::Uart(offset) => {
+                let mut console = host.console(self);
+                let mut uart = self.uart.lock();
+                uart.device.write(offset, value as u32, &mut console);
+                let line = uart.changed_line();
+                drop(uart);
+                self.set_uart_line(host, line);
+            }
+            Place::Deactivate => self.deactivate(host, vcpu, value),
+            Place::EmptySlot(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A write to the deactivate register.
+    pub(super) fn deactivate<H: Host>(&self, host: &H, vcpu: VcpuId, value: u64) {
+        let Some(intid) = Intid::new(value as u32 & 0x3ff) else {
+            return;
+        };
+        let told = self
+            .vgic
+            .lock()
+            .deactivate(vcpu, intid, &mut self.lists(host));
+        self.tell(host, told | VcpuMask::one(vcpu));
+    }
+
+    #[inline]
+    fn set_uart_line<H: Host>(&self, host: &H, line: Option<bool>) {
+        if let Some(level) = line {
+            let told = self.vgic.lock().set_line(UART_INTID, ANY, level);
+            self.tell(host, told);
+        }
+    }
+
+    /// A byte for the guest's console; handed back when its FIFO is full.
+    pub fn receive<H: Host>(&self, host: &H, byte: u8) -> Result<(), u8> {
+        let mut uart = self.uart.lock();
+        let result = uart.device.receive(byte);
+        let line = uart.changed_line();
+        drop(uart);
+        self.set_uart_line(host, line);
+        result
+    }
+
+    /// Makes vCPUs look at their interrupts: those that run are kicked, those that wait are woken.
+    #[inline]
+    pub fn tell<H: Host>(&self, host: &H, vcpus: VcpuMask) {
+        for vcpu in vcpus {
+            match self.vcpus[vcpu.index()].ask() {
+                Some(core) if core == host.core() => {}
+                Some(core) => host.kick(core),
+                None => host.wake(self, vcpu.index()),
+            }
+        }
+    }
+}

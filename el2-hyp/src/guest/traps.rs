@@ -1,0 +1,266 @@
+//! What each exit of a vCPU means.
+
+use crate::addr::{BLOCK_2M, Ipa};
+use crate::arch::{config, maintenance, regs};
+use crate::exit::{self, DataAbort, SystemAccess, Trap};
+use crate::guest::run::{Leave, Next};
+use crate::guest::{Guest, Stop};
+use crate::host::Host;
+use crate::inject::{self, Exception};
+use crate::psci::Outcome;
+use crate::sysreg::{self, Action, TimerRegister, TranslationControl};
+use crate::vcpu::Context;
+use crate::vgic::{SgiKind, VcpuId};
+
+/// Length of every A64 instruction, and of every instruction that traps from AArch32 EL0 with a description.
+const INSTRUCTION: u64 = 4;
+
+/// Blocks of 2 MiB that are flushed before the vCPU must show itself again.
+const FLUSH_STEP: usize = 16;
+
+/// SCTLR_EL1.M and C: translation and data cache.
+const SCTLR_CACHED: u64 = 1 << 0 | 1 << 2;
+
+impl Guest {
+    /// A synchronous exception.
+    #[inline]
+    pub(super) fn trap<H: Host>(&self, host: &H, vcpu: VcpuId, context: &mut Context) -> Next {
+        match exit::decode(regs::syndrome(), regs::fault_address, regs::fault_ipa) {
+            Trap::Hvc => self.call(host, vcpu, context),
+            Trap::Smc => {
+                context.frame.pc += INSTRUCTION;
+                self.call(host, vcpu, context)
+            }
+            Trap::DataAbort(abort) => self.data_abort(host, vcpu, context, abort),
+            Trap::SystemRegister(access) => self.system_register(host, vcpu, context, access),
+            Trap::WaitForInterrupt => {
+                context.frame.pc += INSTRUCTION;
+                self.wait(host, vcpu, context)
+            }
+            Trap::WaitForEvent => {
+                context.frame.pc += INSTRUCTION;
+                Next::Leave(Leave::Preempted)
+            }
+            Trap::InstructionAbort(fault) => self.inject(
+                context,
+                Exception::InstructionAbort {
+                    far: fault.far,
+                    on_walk: fault.on_walk,
+                },
+            ),
+            Trap::Undefined => self.inject(context, Exception::Undefined),
+            Trap::Unexpected { esr } => {
+                let stop = Stop::Unexpected {
+                    vcpu: vcpu.index() as u8,
+                    esr,
+                    pc: context.frame.pc,
+                };
+                self.stop_all(host, stop)
+            }
+        }
+    }
+
+    /// Gives the guest an exception of its own.
+    fn inject(&self, context: &mut Context, exception: Exception) -> Next {
+        let frame = &mut context.frame;
+        let before = regs::exception_state(frame.pc, frame.pstate, self.id_registers.has_pan());
+        let taken = inject::take(exception, before);
+        // SAFETY: this vCPU is loaded on this core.
+        unsafe { regs::deliver(&taken) };
+        frame.pc = taken.pc;
+        frame.pstate = taken.pstate;
+        Next::Enter
+    }
+
+    /// HVC or SMC.
+    fn call<H: Host>(&self, host: &H, vcpu: VcpuId, context: &mut Context) -> Next {
+        let x = &mut context.frame.x;
+        let outcome = self
+            .power
+            .lock()
+            .call(vcpu.index(), [x[0], x[1], x[2], x[3]], |ipa| {
+                self.is_ram(ipa)
+            });
+        match outcome {
+            Outcome::Return(value) => x[0] = value,
+            Outcome::TurnedOn { target } => {
+                x[0] = 0;
+                host.turn_on(self, target);
+            }
+            Outcome::Suspend => {
+                x[0] = 0;
+                return self.wait(host, vcpu, context);
+            }
+            Outcome::TurnedOff => return Next::Leave(Leave::Off),
+            Outcome::SystemOff => return self.stop_all(host, Stop::PowerOff),
+            Outcome::SystemReset => return self.stop_all(host, Stop::Reset),
+        }
+        Next::Enter
+    }
+
+    #[inline]
+    fn data_abort<H: Host>(
+        &self,
+        host: &H,
+        vcpu: VcpuId,
+        context: &mut Context,
+        abort: DataAbort,
+    ) -> Next {
+        let fault = abort.fault;
+        let served = match abort.access {
+            Some(access) if !fault.on_walk => {
+                let register = &mut context.frame.x;
+                let at = usize::from(access.register);
+                if abort.write {
+                    let value = if at < 31 { register[at] } else { 0 };
+                    self.mmio_write(
+                        host,
+                        vcpu,
+                        fault.ipa,
+                        access.width,
+                        value & access.width.mask(),
+                    )
+                } else {
+                    self.mmio_read(host, vcpu, fault.ipa, access.width)
+                        .map(|value| {
+                            if at < 31 {
+                                register[at] = access.extend(value);
+                            }
+                        })
+                }
+                .is_ok()
+            }
+            _ => false,
+        };
+        if served {
+            context.frame.pc += INSTRUCTION;
+            return Next::Enter;
+        }
+        self.inject(
+            context,
+            Exception::DataAbort {
+                far: fault.far,
+                write: abort.write,
+                on_walk: fault.on_walk,
+            },
+        )
+    }
+
+    fn system_register<H: Host>(
+        &self,
+        host: &H,
+        vcpu: VcpuId,
+        context: &mut Context,
+        access: SystemAccess,
+    ) -> Next {
+        let at = usize::from(access.target);
+        let value = if at < 31 { context.frame.x[at] } else { 0 };
+        let result = match sysreg::action(access) {
+            Action::Id(index) => self.id_registers.read(index),
+            Action::ReadZero => 0,
+            Action::ReadOnly(constant) | Action::Constant(constant) => constant,
+            Action::Counter => self.virtual_now(),
+            Action::PhysicalTimer(register) => {
+                self.physical_timer(host, vcpu, context, register, access.read, value)
+            }
+            Action::Sgi(kind) => self.send_sgi(host, vcpu, value, kind),
+            Action::Deactivate => {
+                self.deactivate(host, vcpu, value);
+                0
+            }
+            Action::SetWay => return self.set_way(context, host),
+            Action::Translation(register) => {
+                return self.translation(context, register, value, host);
+            }
+            Action::Undefined => return self.inject(context, Exception::Undefined),
+        };
+        if access.read && at < 31 {
+            context.frame.x[at] = result;
+        }
+        context.frame.pc += INSTRUCTION;
+        Next::Enter
+    }
+
+    #[inline]
+    fn send_sgi<H: Host>(&self, host: &H, vcpu: VcpuId, value: u64, kind: SgiKind) -> u64 {
+        let told = self.vgic.lock().sgi1r(vcpu, value, kind);
+        self.tell(host, told);
+        0
+    }
+
+    fn physical_timer<H: Host>(
+        &self,
+        host: &H,
+        vcpu: VcpuId,
+        context: &mut Context,
+        register: TimerRegister,
+        read: bool,
+        value: u64,
+    ) -> u64 {
+        let now = self.virtual_now();
+        if read {
+            return context.physical_timer.read(register, now);
+        }
+        context.physical_timer.write(register, value, now);
+        self.update_physical_timer(host, vcpu, context);
+        0
+    }
+
+    /// Cache maintenance by set and way: see [`crate::vcpu::SetWay`]. The instruction is repeated until the flush is complete.
+    fn set_way<H: Host>(&self, context: &mut Context, host: &H) -> Next {
+        if context.caches.watching {
+            context.frame.pc += INSTRUCTION;
+        } else if self.flush_step(context) {
+            context.caches.watching = true;
+            self.apply_watching(context, host);
+            context.frame.pc += INSTRUCTION;
+        }
+        Next::Enter
+    }
+
+    /// A write to EL1's translation controls while they are watched. When it turns the caches on or off, memory is flushed first.
+    fn translation<H: Host>(
+        &self,
+        context: &mut Context,
+        register: TranslationControl,
+        value: u64,
+        host: &H,
+    ) -> Next {
+        if register == TranslationControl::Sctlr {
+            let cached = |sctlr: u64| sctlr & SCTLR_CACHED == SCTLR_CACHED;
+            if cached(value) != cached(regs::sctlr_el1()) && !self.flush_step(context) {
+                return Next::Enter;
+            }
+            context.caches.watching = !cached(value);
+            self.apply_watching(context, host);
+        }
+        // SAFETY: this vCPU is loaded on this core.
+        unsafe { regs::write_translation(register, value) };
+        context.frame.pc += INSTRUCTION;
+        Next::Enter
+    }
+
+    fn apply_watching<H: Host>(&self, context: &Context, host: &H) {
+        // SAFETY: the value comes from `config::hcr`.
+        unsafe { config::set_hcr(config::hcr(host.is_shared(), context.caches.watching)) };
+    }
+
+    /// Flushes a part of the guest's memory; whether that was the last.
+    fn flush_step(&self, context: &mut Context) -> bool {
+        let blocks = self.memory.blocks();
+        let first = context.caches.next_block;
+        let end = (first + FLUSH_STEP).min(blocks.len());
+        for block in &blocks[first..end] {
+            maintenance::clean_to_coherency(block.0 as *const u8, BLOCK_2M as usize);
+        }
+        let done = end == blocks.len();
+        context.caches.next_block = if done { 0 } else { end };
+        done
+    }
+
+    /// Whether an address is RAM of this guest.
+    pub fn is_ram(&self, ipa: Ipa) -> bool {
+        ipa.offset_from(self.memory.base())
+            .is_some_and(|offset| offset < self.memory.size())
+    }
+}

@@ -1,0 +1,46 @@
+//! What a virtual machine needs of the board that runs it. The kernel implements it with its drivers; nothing here is `dyn`.
+
+use crate::device::pl011::Sink;
+use crate::guest::Guest;
+
+/// What a physical interrupt was, once the board has dealt with its own part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostInterrupt {
+    /// EL1's virtual timer. It stays active until the guest deactivates it.
+    VirtualTimer,
+    /// The virtual CPU interface asks for maintenance.
+    Maintenance,
+    /// The board's own, dealt with: a kick, its timer, a device.
+    Other,
+}
+
+/// The board, on the core that asks.
+pub trait Host {
+    /// Where a guest's console output goes.
+    type Console<'a>: Sink
+    where
+        Self: 'a;
+
+    /// This core's number.
+    fn core(&self) -> u8;
+    /// Takes one physical interrupt.
+    fn interrupt(&self) -> HostInterrupt;
+    /// Whether the loaded vCPU should leave this core.
+    fn should_leave(&self) -> bool;
+    /// Whether vCPUs outnumber cores, so that one that waits should leave.
+    fn is_shared(&self) -> bool;
+    /// Makes a private physical interrupt of this core active, as if it had been acknowledged.
+    fn activate(&self, intid: u32);
+    /// Makes a private physical interrupt of this core inactive.
+    fn deactivate(&self, intid: u32);
+    /// Makes another core leave its guest for a moment.
+    fn kick(&self, core: u8);
+    /// A vCPU that may be parked should look again.
+    fn wake(&self, guest: &Guest, vcpu: usize);
+    /// A vCPU that was off is to begin.
+    fn turn_on(&self, guest: &Guest, vcpu: usize);
+    /// This core must leave its guest at `deadline` (physical counter) at the latest, or need not on the guest's account.
+    fn set_deadline(&self, deadline: Option<u64>);
+    /// A guest's console.
+    fn console(&self, guest: &Guest) -> Self::Console<'_>;
+}

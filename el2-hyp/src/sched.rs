@@ -1,0 +1,381 @@
+//! Which vCPU runs on which core: one queue for the board, the least served first.
+//!
+//! A vCPU's service is counted in ticks of the counter; the one with the least runs next, until it is a fixed lead ahead of the
+//! least served that waits. So vCPUs that always want to run get equal shares, however they are spread, and one that comes back
+//! from a wait runs at once, for it is that lead behind at most and at least what it was. Pure logic: the caller holds the lock, tells the time
+//! and sends the kicks.
+
+/// How much more service than the least served that waits a running vCPU may have. Two that always want to run take turns of twice this.
+pub const LEAD_MICROSECONDS: u64 = 2500;
+
+/// A vCPU of the board, by its place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EntityId(pub u16);
+
+/// A core of the board, by its place in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CoreId(pub u8);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not there, or turned off.
+    Off,
+    /// Wants a core.
+    Ready,
+    /// Has one, since this time.
+    Running { core: CoreId, since: u64 },
+    /// Waits for an interrupt, at the latest until its timer's. `timer_core` has its own timer set for that.
+    Parked {
+        until: Option<u64>,
+        timer_core: CoreId,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entity {
+    state: State,
+    /// Ticks of service, raised to the least of all when it comes back from a wait.
+    served: u64,
+    last_core: CoreId,
+}
+
+/// The queue, for `CORES` cores and `ENTITIES` vCPUs.
+#[derive(Debug)]
+pub struct Scheduler<const CORES: usize, const ENTITIES: usize> {
+    entities: [Entity; ENTITIES],
+    cores: usize,
+    running: [Option<EntityId>; CORES],
+    lead: u64,
+    live: usize,
+}
+
+impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
+    /// An empty queue for `cores` cores and a counter of `frequency` ticks per second.
+    ///
+    /// # Panics
+    /// If `cores` is zero or more than `CORES`.
+    pub fn new(cores: usize, frequency: u64) -> Self {
+        assert!((1..=CORES).contains(&cores));
+        let entity = Entity {
+            state: State::Off,
+            served: 0,
+            last_core: CoreId(0),
+        };
+        Self {
+            entities: [entity; ENTITIES],
+            cores,
+            running: [None; CORES],
+            lead: frequency * LEAD_MICROSECONDS / 1_000_000,
+            live: 0,
+        }
+    }
+
+    /// Whether vCPUs that are on outnumber the cores, so that one that waits should give its core away.
+    pub fn is_shared(&self) -> bool {
+        self.live > self.cores
+    }
+
+    /// A vCPU that was off wants a core. Says which core should look at the queue, if any. One that is on stays as it is.
+    pub fn turn_on(&mut self, id: EntityId, now: u64) -> Option<CoreId> {
+        if self.entities[usize::from(id.0)].state != State::Off {
+            return None;
+        }
+        self.live += 1;
+        self.make_ready(id, now)
+    }
+
+    /// What a parked vCPU waited for has come. Says which core should look at the queue, if any. One that is not parked stays as it is.
+    pub fn wake(&mut self, id: EntityId, now: u64) -> Option<CoreId> {
+        if !matches!(self.entities[usize::from(id.0)].state, State::Parked { .. }) {
+            return None;
+        }
+        self.make_ready(id, now)
+    }
+
+    fn make_ready(&mut self, id: EntityId, now: u64) -> Option<CoreId> {
+        let least = self.least_served();
+        let entity = &mut self.entities[usize::from(id.0)];
+        entity.state = State::Ready;
+        entity.served = entity.served.max(least.saturating_sub(self.lead));
+        let last = entity.last_core;
+        self.core_for(last, now)
+    }
+
+    /// The least service among those that want to run.
+    fn least_served(&self) -> u64 {
+        let active = self
+            .entities
+            .iter()
+            .filter(|e| matches!(e.state, State::Ready | State::Running { .. }));
+        active
+            .map(|e| e.served)
+            .min()
+            .unwrap_or_else(|| self.entities.iter().map(|e| e.served).max().unwrap_or(0))
+    }
+
+    /// An idle core, best the last one; else the core whose vCPU has had the most.
+    fn core_for(&self, last: CoreId, now: u64) -> Option<CoreId> {
+        if self.running[usize::from(last.0)].is_none() {
+            return Some(last);
+        }
+        let cores = || (0..self.cores as u8).map(CoreId);
+        cores()
+            .find(|core| self.running[usize::from(core.0)].is_none())
+            .or_else(|| {
+                cores().max_by_key(|core| {
+                    self.running[usize::from(core.0)].map(|id| self.service(id, now))
+                })
+            })
+    }
+
+    fn service(&self, id: EntityId, now: u64) -> u64 {
+        let entity = &self.entities[usize::from(id.0)];
+        match entity.state {
+            State::Running { since, .. } => entity.served + now.saturating_sub(since),
+            _ => entity.served,
+        }
+    }
+
+    /// The vCPU that `core` should run now; it counts as running from here on. The core runs nothing when it asks.
+    pub fn pick(&mut self, core: CoreId, now: u64) -> Option<EntityId> {
+        assert_eq!(
+            self.running[usize::from(core.0)],
+            None,
+            "a core runs one vCPU"
+        );
+        let best = self
+            .entities
+            .iter()
+            .enumerate()
+            .filter(|(_, entity)| entity.state == State::Ready)
+            .min_by_key(|(_, entity)| (entity.served, entity.last_core != core))
+            .map(|(index, _)| EntityId(index as u16))?;
+        let entity = &mut self.entities[usize::from(best.0)];
+        entity.state = State::Running { core, since: now };
+        entity.last_core = core;
+        self.running[usize::from(core.0)] = Some(best);
+        Some(best)
+    }
+
+    /// The running vCPU goes back to the queue.
+    pub fn preempt(&mut self, id: EntityId, now: u64) {
+        self.leave(id, now, State::Ready);
+    }
+
+    /// The running vCPU waits for an interrupt, at the latest until `until` (physical counter).
+    pub fn park(&mut self, id: EntityId, now: u64, until: Option<u64>) {
+        let timer_core = self.entities[usize::from(id.0)].last_core;
+        self.leave(id, now, State::Parked { until, timer_core });
+    }
+
+    /// The running vCPU is off.
+    pub fn off(&mut self, id: EntityId, now: u64) {
+        self.leave(id, now, State::Off);
+        self.live -= 1;
+    }
+
+    fn leave(&mut self, id: EntityId, now: u64, next: State) {
+        let served = self.service(id, now);
+        let entity = &mut self.entities[usize::from(id.0)];
+        let State::Running { core, .. } = entity.state else {
+            panic!("only a running vCPU leaves a core");
+        };
+        *entity = Entity {
+            state: next,
+            served,
+            last_core: core,
+        };
+        self.running[usize::from(core.0)] = None;
+    }
+
+    /// Makes ready what waited on this core's timer until `now` or before. Says which other cores should look at the queue.
+    pub fn expire(
+        &mut self,
+        core: CoreId,
+        now: u64,
+    ) -> impl Iterator<Item = CoreId> + use<CORES, ENTITIES> {
+        let mut kicks = [false; CORES];
+        for index in 0..ENTITIES {
+            let State::Parked {
+                until: Some(until),
+                timer_core,
+            } = self.entities[index].state
+            else {
+                continue;
+            };
+            if timer_core == core && until <= now {
+                if let Some(other) = self.wake(EntityId(index as u16), now) {
+                    kicks[usize::from(other.0)] = true;
+                }
+            }
+        }
+        (0..CORES as u8)
+            .map(CoreId)
+            .filter(move |&other| kicks[usize::from(other.0)] && other != core)
+    }
+
+    /// Whether this core should look at the queue: it runs nothing, or what it runs has had its turn, and another waits.
+    pub fn should_yield(&self, core: CoreId, now: u64) -> bool {
+        match self.running[usize::from(core.0)] {
+            None => self.least_waiting().is_some(),
+            Some(_) => self.turn_ends(core).is_some_and(|end| end <= now),
+        }
+    }
+
+    /// The least service of those that wait.
+    fn least_waiting(&self) -> Option<u64> {
+        self.entities
+            .iter()
+            .filter(|entity| entity.state == State::Ready)
+            .map(|entity| entity.served)
+            .min()
+    }
+
+    /// When what runs on this core will be a lead ahead of the least served that waits.
+    fn turn_ends(&self, core: CoreId) -> Option<u64> {
+        let running = self.running[usize::from(core.0)]?;
+        let least = self.least_waiting()?;
+        let Entity {
+            state: State::Running { since, .. },
+            served,
+            ..
+        } = self.entities[usize::from(running.0)]
+        else {
+            unreachable!("`running` names a running vCPU");
+        };
+        Some(since + (least + self.lead).saturating_sub(served))
+    }
+
+    /// When this core must look again: the end of the turn if another waits, or the first timer that it keeps for parked vCPUs.
+    pub fn next_event(&self, core: CoreId) -> Option<u64> {
+        let parked = self
+            .entities
+            .iter()
+            .filter_map(|entity| match entity.state {
+                State::Parked { until, timer_core } if timer_core == core => until,
+                _ => None,
+            });
+        parked.chain(self.turn_ends(core)).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HZ: u64 = 1_000_000;
+    const LEAD: u64 = HZ * LEAD_MICROSECONDS / 1_000_000;
+    type Small = Scheduler<4, 16>;
+
+    fn id(n: u16) -> EntityId {
+        EntityId(n)
+    }
+
+    #[test]
+    fn an_idle_core_is_kicked_first() {
+        let mut s = Small::new(2, HZ);
+        assert_eq!(s.turn_on(id(0), 0), Some(CoreId(0)));
+        assert_eq!(s.pick(CoreId(0), 0), Some(id(0)));
+        assert_eq!(s.turn_on(id(1), 0), Some(CoreId(1)));
+        assert_eq!(s.turn_on(id(1), 0), None);
+        assert!(!s.is_shared());
+    }
+
+    #[test]
+    fn a_timer_wakes_its_vcpu_though_another_runs() {
+        let mut s = Small::new(1, HZ);
+        s.turn_on(id(0), 0);
+        s.turn_on(id(1), 0);
+        assert!(s.is_shared());
+        let first = s.pick(CoreId(0), 0).unwrap();
+        s.park(first, 10, Some(1000));
+        assert_eq!(s.pick(CoreId(0), 10), Some(id(1)));
+        assert_eq!(s.next_event(CoreId(0)), Some(1000));
+        assert_eq!(s.expire(CoreId(0), 1000).count(), 0);
+        // It waited with less service: the other's turn ends when it is a lead ahead.
+        assert_eq!(s.next_event(CoreId(0)), Some(10 + 10 + LEAD));
+        assert!(!s.should_yield(CoreId(0), 1000));
+        assert!(s.should_yield(CoreId(0), 20 + LEAD));
+    }
+
+    #[test]
+    fn one_that_comes_back_from_a_wait_runs_at_once() {
+        let mut s = Small::new(1, HZ);
+        s.turn_on(id(0), 0);
+        s.turn_on(id(1), 0);
+        s.pick(CoreId(0), 0);
+        s.park(id(0), 1, None);
+        s.pick(CoreId(0), 1);
+        let later = 100 * LEAD;
+        s.wake(id(0), later);
+        assert!(s.should_yield(CoreId(0), later));
+    }
+
+    /// Runs every core for so many steps of 100 µs as the kernel does; gives each vCPU's service.
+    fn spin(s: &mut Small, cores: u8, steps: u64) -> [u64; 16] {
+        const STEP: u64 = HZ / 10_000;
+        let mut time = [0; 16];
+        for now in (0..steps).map(|n| n * STEP) {
+            for core in (0..cores).map(CoreId) {
+                if s.should_yield(core, now) {
+                    if let Some(running) = s.running[usize::from(core.0)] {
+                        s.preempt(running, now);
+                    }
+                    s.pick(core, now);
+                }
+                if let Some(running) = s.running[usize::from(core.0)] {
+                    time[usize::from(running.0)] += STEP;
+                }
+            }
+        }
+        time
+    }
+
+    proptest! {
+        /// vCPUs that always want to run get the same share to within a few turns.
+        #[test]
+        fn shares_are_equal(cores in 1u8..=4, vcpus in 1u16..=16) {
+            let mut s = Small::new(cores.into(), HZ);
+            for n in 0..vcpus {
+                s.turn_on(id(n), 0);
+            }
+            let time = spin(&mut s, cores, 5000);
+            let served = &time[..vcpus.into()];
+            let (least, most) = (served.iter().min().unwrap(), served.iter().max().unwrap());
+            prop_assert!(vcpus <= u16::from(cores) || most - least <= 3 * LEAD, "{served:?}");
+        }
+
+        /// Whatever happens, a core runs at most one vCPU, a vCPU runs on at most one core, and nobody who wants to run is forgotten
+        /// while a core is idle.
+        #[test]
+        fn nobody_is_lost(ops: Vec<(u8, u8, u16)>) {
+            let mut s = Small::new(3, HZ);
+            for (step, (op, core, n)) in ops.into_iter().enumerate() {
+                let now = step as u64 * 500;
+                let core = CoreId(core % 3);
+                let running = s.running[usize::from(core.0)];
+                match (op % 6, running) {
+                    (0, _) if n % 2 == 0 => drop(s.turn_on(id(n % 16), now)),
+                    (0, _) => drop(s.wake(id(n % 16), now)),
+                    (1, None) => drop(s.pick(core, now)),
+                    (2, Some(running)) => s.preempt(running, now),
+                    (3, Some(running)) => s.park(running, now, (n % 2 == 0).then_some(now + u64::from(n))),
+                    (4, Some(running)) => s.off(running, now),
+                    (5, _) => drop(s.expire(core, now)),
+                    _ => {}
+                }
+                let on = s.entities.iter().filter(|e| e.state != State::Off).count();
+                prop_assert_eq!(on, s.live);
+                for (index, entity) in s.entities.iter().enumerate() {
+                    let seats = s.running.iter().filter(|seat| **seat == Some(id(index as u16))).count();
+                    prop_assert_eq!(seats, usize::from(matches!(entity.state, State::Running { .. })));
+                }
+                for entity in s.entities.iter().filter(|e| e.state == State::Ready) {
+                    prop_assert!(s.least_waiting().is_some());
+                    prop_assert!(entity.served < u64::MAX / 2);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The interrupt controller's tests.
+//!
+//! - `core`: a core's list registers and virtual CPU interface, as hardware behaves.
+//! - `reference`: a controller with no list registers, written plainly from the specification.
+//! - `machine`: both in lockstep, driven by operations; what a guest sees must agree after each.
+//! - `lockstep`: random operations. `late`: random operations with kicks that arrive late.
+//! - `registers`, `delivery`, `mapped`, `codec`: one rule each.
+
+mod codec;
+mod core;
+mod delivery;
+mod late;
+mod lockstep;
+mod machine;
+mod mapped;
+mod reference;
+mod registers;
+
+use super::{Intid, MappedInterrupt, VcpuId, Version, Vgic};
+
+/// The physical interrupt behind the virtual timer.
+const PHYSICAL: u32 = 27;
+
+fn intid(number: u32) -> Intid {
+    Intid::new(number).expect("an interrupt below 128")
+}
+
+fn vcpu(number: usize) -> VcpuId {
+    VcpuId::new(number).expect("a virtual processor below 8")
+}
+
+fn vgic(version: Version, vcpus: usize) -> Vgic {
+    Vgic::new(
+        version,
+        vcpus,
+        MappedInterrupt {
+            virtual_intid: Intid::VIRTUAL_TIMER,
+            physical_intid: PHYSICAL,
+        },
+    )
+    .expect("a valid configuration")
+}
