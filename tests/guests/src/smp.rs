@@ -30,6 +30,8 @@ pub struct Local {
     pub(crate) redistributor: AtomicUsize,
     /// What the vCPU was started to do.
     program: AtomicUsize,
+    /// SCTLR_EL1 and DAIF as the vCPU found them when it was started.
+    found: [AtomicU64; 2],
 }
 
 // SAFETY: the cells are used by their own vCPU only, between `run_probe` and its return; the rest is atomic.
@@ -46,6 +48,7 @@ static CPU_LOCALS: [Local; MAX_CPUS] = [const {
         serrors: AtomicU64::new(0),
         redistributor: AtomicUsize::new(0),
         program: AtomicUsize::new(0),
+        found: [const { AtomicU64::new(0) }; 2],
     }
 }; MAX_CPUS];
 
@@ -71,6 +74,15 @@ pub fn this_cpu() -> usize {
 /// SErrors that the calling vCPU took so far.
 pub fn serrors() -> u64 {
     local().serrors.load(Ordering::Relaxed)
+}
+
+/// SCTLR_EL1 and DAIF as vCPU `index` found them when it was last started.
+pub fn found_at_start(index: usize) -> (u64, u64) {
+    let found = &CPU_LOCALS[index].found;
+    (
+        found[0].load(Ordering::Relaxed),
+        found[1].load(Ordering::Relaxed),
+    )
 }
 
 /// Where PSCI lets a vCPU start; the context is its index.
@@ -117,7 +129,9 @@ pub fn wait_off(index: usize) -> bool {
 
 /// Called by `start.S` on a vCPU that was started.
 #[unsafe(no_mangle)]
-extern "C" fn guest_secondary(index: usize) -> ! {
+extern "C" fn guest_secondary(index: usize, sctlr: u64, daif: u64) -> ! {
+    CPU_LOCALS[index].found[0].store(sctlr, Ordering::Relaxed);
+    CPU_LOCALS[index].found[1].store(daif, Ordering::Relaxed);
     gic::init_cpu();
     let program = CPU_LOCALS[index].program.load(Ordering::Acquire);
     // SAFETY: only `set_program` stores here, and always a `fn(usize)`.

@@ -55,15 +55,19 @@ _start:
 4:  wfi
     b       4b
 
-// Entered by PSCI CPU_ON with the vCPU's index in x0.
+// Entered by PSCI CPU_ON with the vCPU's index in x0. What it finds in SCTLR and DAIF is handed on to be checked.
     .global secondary_start
 secondary_start:
+    mrs     x20, sctlr_el1
+    mrs     x21, daif
     msr     daifset, #0xf
     mov     x19, x0
     bl      enable_translation
     mov     x0, x19
     bl      set_up_cpu
     mov     x0, x19
+    mov     x1, x20
+    mov     x2, x21
     bl      guest_secondary
 5:  wfi
     b       5b

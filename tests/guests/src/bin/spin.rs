@@ -37,8 +37,8 @@ fn main(machine: &'static Machine) {
             work(0);
         }
         second += 1;
-        for index in 0..machine.cpus().len() {
-            println!("SPIN {index} {}", COUNTERS[index].0.load(Ordering::Relaxed));
+        for (index, counter) in COUNTERS.iter().enumerate().take(machine.cpus().len()) {
+            println!("SPIN {index} {}", counter.0.load(Ordering::Relaxed));
         }
     }
     report::conclude("spin");
