@@ -47,6 +47,8 @@ pub struct Scheduler<const CORES: usize, const ENTITIES: usize> {
     running: [Option<EntityId>; CORES],
     lead: u64,
     live: usize,
+    /// One past the last entity that was ever on: the rest of the table is not looked at.
+    used: usize,
 }
 
 impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
@@ -67,6 +69,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
             running: [None; CORES],
             lead: frequency * LEAD_MICROSECONDS / 1_000_000,
             live: 0,
+            used: 0,
         }
     }
 
@@ -81,6 +84,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
             return None;
         }
         self.live += 1;
+        self.used = self.used.max(usize::from(id.0) + 1);
         self.make_ready(id, now)
     }
 
@@ -101,16 +105,25 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         self.core_for(last, now)
     }
 
+    fn used(&self) -> &[Entity] {
+        &self.entities[..self.used]
+    }
+
+    /// Whether every vCPU of a range of the table is off.
+    pub fn all_off(&self, ids: core::ops::Range<u16>) -> bool {
+        self.entities[usize::from(ids.start)..usize::from(ids.end)].iter().all(|entity| entity.state == State::Off)
+    }
+
     /// The least service among those that want to run.
     fn least_served(&self) -> u64 {
         let active = self
-            .entities
+            .used()
             .iter()
             .filter(|e| matches!(e.state, State::Ready | State::Running { .. }));
         active
             .map(|e| e.served)
             .min()
-            .unwrap_or_else(|| self.entities.iter().map(|e| e.served).max().unwrap_or(0))
+            .unwrap_or_else(|| self.used().iter().map(|e| e.served).max().unwrap_or(0))
     }
 
     /// An idle core, best the last one; else the core whose vCPU has had the most.
@@ -144,7 +157,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
             "a core runs one vCPU"
         );
         let best = self
-            .entities
+            .used()
             .iter()
             .enumerate()
             .filter(|(_, entity)| entity.state == State::Ready)
@@ -195,7 +208,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         now: u64,
     ) -> impl Iterator<Item = CoreId> + use<CORES, ENTITIES> {
         let mut kicks = [false; CORES];
-        for index in 0..ENTITIES {
+        for index in 0..self.used {
             let State::Parked {
                 until: Some(until),
                 timer_core,
@@ -249,7 +262,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     /// When this core must look again: the end of the turn if another waits, or the first timer that it keeps for parked vCPUs.
     pub fn next_event(&self, core: CoreId) -> Option<u64> {
         let parked = self
-            .entities
+            .used()
             .iter()
             .filter_map(|entity| match entity.state {
                 State::Parked { until, timer_core } if timer_core == core => until,

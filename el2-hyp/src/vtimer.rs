@@ -49,6 +49,11 @@ impl PhysicalTimer {
         }
     }
 
+    /// Whether the guest uses it at all.
+    pub const fn is_enabled(&self) -> bool {
+        self.control & ENABLE != 0
+    }
+
     const fn expired(&self, now: u64) -> bool {
         now >= self.compare
     }

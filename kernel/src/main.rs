@@ -1,5 +1,149 @@
-//! The image.
+//! The image: it boots the board, owns EL2, wires the parts together and runs for ever.
+//!
+//! It decides nothing about guests or clusters. In reading order:
+//! - [`boot`]: from the loader's jump to [`kernel_main`]. - [`memory`]: EL2's map, heap and frames.
+//! - [`console`]: the board's line, shared with its guests. - [`fault`]: when EL2 itself fails.
+//! - [`smp`]: the cores. - [`host`]: the board as its guests need it.
+//! - [`guests`], [`place`]: guests from the boot package into memory. - [`core_loop`]: what every core does for ever.
 #![no_std]
 #![no_main]
-#[panic_handler]
-fn p(_: &core::panic::PanicInfo) -> ! { loop {} }
+
+extern crate alloc;
+
+mod boot;
+mod console;
+mod core_loop;
+mod fault;
+mod guests;
+mod host;
+mod memory;
+mod place;
+mod smp;
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use el2_hyp::addr::Pa;
+use el2_hyp::arch::lists::Interface;
+use el2_hyp::arch::{config, maintenance};
+use el2_hyp::guest::Hardware;
+use platform::tree::{Gic, Psci, Tree};
+use spin::Once;
+
+static FIRMWARE: Once<Option<Psci>> = Once::new();
+static STARTED_AT: AtomicU64 = AtomicU64::new(0);
+
+/// The counter at the image's first instruction.
+fn started_at() -> u64 {
+    STARTED_AT.load(Ordering::Relaxed)
+}
+
+/// The boot core comes here from `start.S`, on the early tables, with its stack.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_main(tree_address: usize, started_at: u64) -> ! {
+    STARTED_AT.store(started_at, Ordering::Relaxed);
+    memory::initialise_heap();
+    // SAFETY: the vectors are the image's.
+    unsafe { config::initialise_core() };
+    // Without a tree there is no line to complain on.
+    let Some(tree) = read_tree(tree_address) else { fault::halt() };
+    memory::initialise(&tree);
+    console::initialise(&tree);
+    FIRMWARE.call_once(|| tree.psci);
+    info!("Hearth {} on {} ({} MiB)", env!("CARGO_PKG_VERSION"), tree.model, memory::frames().1 >> 8);
+    if let Some((node, fault)) = &tree.left_out.first {
+        info!("device tree: {} nodes were left out, first {node}: {fault}", tree.left_out.count);
+    }
+    if let Err(error) = host::initialise(&tree) {
+        warn!("this board cannot run guests: {error}");
+        fault::halt();
+    }
+    let interface = interface(&tree);
+    let host = initialise_core(0, interface);
+    let hardware = Hardware {
+        interface,
+        list_registers: interface.count(),
+        virtual_timer: host::virtual_timer(),
+    };
+    match &tree.initrd {
+        // SAFETY: the loader put the boot package there; the memory is reserved and mapped, and nobody writes to it.
+        Some(r) => {
+            let archive = unsafe { core::slice::from_raw_parts(r.base() as *const u8, r.size() as usize) };
+            guests::make_all(archive, hardware, virtual_cpu_interface(&tree));
+        }
+        None => warn!("there is no boot package: give one as the initrd"),
+    }
+    smp::start_others(&tree);
+    info!("{} cores", smp::running());
+    core_loop::initialise();
+    BOOTED.call_once(|| interface);
+    core_loop::run(&host)
+}
+
+/// Set when everything that secondary cores use is there.
+static BOOTED: Once<Interface> = Once::new();
+
+/// The other cores come here from `start.S`, on the final tables.
+#[unsafe(no_mangle)]
+extern "C" fn secondary_main(core: usize) -> ! {
+    // SAFETY: the vectors are the image's.
+    unsafe { config::initialise_core() };
+    smp::arrived();
+    let interface = *BOOTED.wait();
+    let host = initialise_core(core, interface);
+    core_loop::run(&host)
+}
+
+fn initialise_core(core: usize, interface: Interface) -> host::CoreHost {
+    maintenance::invalidate_core();
+    match host::initialise_core(core) {
+        Ok(host) => {
+            interface.initialise_core();
+            host
+        }
+        Err(error) => {
+            warn!("core {core} cannot run guests: {error}");
+            fault::halt()
+        }
+    }
+}
+
+/// The device tree, if there is one at that address.
+fn read_tree(address: usize) -> Option<Tree> {
+    let size = boot::tree_size(address);
+    if size == 0 {
+        return None;
+    }
+    // SAFETY: the early tables map as much as the header claims.
+    let bytes = unsafe { core::slice::from_raw_parts(address as *const u8, size) };
+    Tree::read(bytes, address as u64).ok()
+}
+
+/// How EL2 reaches the list registers.
+fn interface(tree: &Tree) -> Interface {
+    match &tree.gic {
+        Some(Gic::V2(gic)) => {
+            let gich = gic.hypervisor_interface.expect("the driver refuses a GICv2 without it");
+            Interface::V2 { gich: gich.base() as usize }
+        }
+        _ => Interface::V3,
+    }
+}
+
+/// What stage 2 gives GICv2 guests as their CPU interface.
+fn virtual_cpu_interface(tree: &Tree) -> Option<Pa> {
+    match &tree.gic {
+        Some(Gic::V2(gic)) => gic.virtual_cpu_interface.map(|region| Pa(region.base())),
+        _ => None,
+    }
+}
+
+/// Turns the board off.
+fn power_off() -> ! {
+    info!("the board turns itself off");
+    console::flush();
+    if let Some(firmware) = FIRMWARE.get() {
+        platform::smp::power_off(*firmware);
+    }
+    warn!("the firmware cannot turn the board off: it may be unplugged now");
+    fault::halt()
+}

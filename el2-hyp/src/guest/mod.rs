@@ -187,6 +187,11 @@ impl Guest {
         crate::arch::maintenance::invalidate_guest(self.vttbr);
     }
 
+    /// The interrupt controller that it sees.
+    pub fn gic_version(&self) -> Version {
+        self.hardware.gic_version()
+    }
+
     /// Its vCPUs.
     pub fn vcpus(&self) -> &[Vcpu] {
         &self.vcpus

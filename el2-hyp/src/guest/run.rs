@@ -105,7 +105,9 @@ impl Guest {
                 self.tell(host, told);
             }
             HostInterrupt::Other => {
-                self.update_physical_timer(host, vcpu, context);
+                if context.physical_timer.is_enabled() {
+                    self.update_physical_timer(host, vcpu, context);
+                }
                 if host.should_leave() {
                     return Next::Leave(Leave::Preempted);
                 }

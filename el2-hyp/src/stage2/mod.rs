@@ -6,4 +6,4 @@
 
 pub mod table;
 
-pub use table::{Attributes, Invalidate, MapError, Stage2, Tables};
+pub use table::{Attributes, Invalidate, MapError, Stage2, Table, Tables};

@@ -1,0 +1,238 @@
+//! What the line shows, and where its input goes.
+//!
+//! With [`Mode::All`] every guest's output is shown in whole lines behind its name. With [`Mode::Focus`] one guest has the line for itself, byte by
+//! byte, and what the others say is kept for when they are looked at. The escape key is Ctrl-].
+
+use core::fmt;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use heapless::Deque;
+
+/// Guests that have a place, at most.
+pub const GUESTS: usize = 64;
+/// What waits for the line.
+const QUEUE: usize = 16 << 10;
+/// A guest in focus waits once this much does, so that the board's own messages still fit.
+const QUEUE_FOR_GUESTS: usize = QUEUE - (2 << 10);
+/// What is kept of a guest that is not looked at.
+const BACKLOG: usize = 16 << 10;
+/// A line that is longer is shown in pieces.
+const LINE: usize = 240;
+
+/// Ctrl-]
+const ESCAPE: u8 = 0x1d;
+
+/// How guests share the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Lines of all, each behind its guest's name.
+    All,
+    /// One guest's output as it is.
+    Focus,
+}
+
+/// What input asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// A byte for the guest in focus.
+    Input {
+        /// Which guest.
+        guest: usize,
+        /// The byte.
+        byte: u8,
+    },
+    /// Tell how the board is.
+    Status,
+    /// Turn the board off.
+    PowerOff,
+}
+
+struct Guest {
+    name: String,
+    backlog: Deque<u8, BACKLOG>,
+    line: heapless::Vec<u8, LINE>,
+}
+
+/// The state of the line.
+pub struct Mux {
+    queue: Deque<u8, QUEUE>,
+    guests: [Option<Box<Guest>>; GUESTS],
+    mode: Mode,
+    focus: usize,
+    escaped: bool,
+    last: u8,
+}
+
+impl Mux {
+    pub const fn new() -> Self {
+        Self {
+            queue: Deque::new(),
+            guests: [const { None }; GUESTS],
+            mode: Mode::Focus,
+            focus: 0,
+            escaped: false,
+            last: b'\n',
+        }
+    }
+
+    /// The next byte for the line.
+    #[inline]
+    pub fn peek(&self) -> Option<u8> {
+        self.queue.front().copied()
+    }
+
+    /// The byte that [`peek`](Self::peek) gave has left.
+    #[inline]
+    pub fn advance(&mut self) {
+        self.queue.pop_front();
+    }
+
+    fn push(&mut self, byte: u8) {
+        push_over(&mut self.queue, byte);
+        self.last = byte;
+    }
+
+    fn push_text(&mut self, text: &[u8]) {
+        for &byte in text {
+            if byte == b'\n' {
+                self.push(b'\r');
+            }
+            self.push(byte);
+        }
+    }
+
+    pub fn set_mode(&mut self, mode: Mode) {
+        self.mode = mode;
+    }
+
+    pub fn add_guest(&mut self, guest: usize, name: &str) {
+        let backlog = Deque::new();
+        self.guests[guest] = Some(Box::new(Guest { name: name.into(), backlog, line: heapless::Vec::new() }));
+    }
+
+    /// The board's own voice. It begins a line of its own.
+    pub fn board(&mut self) -> Board<'_> {
+        if self.last != b'\n' {
+            self.push_text(b"\n");
+        }
+        Board(self)
+    }
+
+    /// A byte that a guest says.
+    #[inline]
+    pub fn put(&mut self, guest: usize, byte: u8) {
+        match self.mode {
+            Mode::Focus if guest == self.focus => self.push(byte),
+            Mode::Focus => {
+                if let Some(guest) = &mut self.guests[guest] {
+                    push_over(&mut guest.backlog, byte);
+                }
+            }
+            Mode::All => self.put_in_line(guest, byte),
+        }
+    }
+
+    #[inline]
+    fn put_in_line(&mut self, index: usize, byte: u8) {
+        let Some(guest) = &mut self.guests[index] else { return };
+        match byte {
+            b'\r' => {}
+            b'\n' => self.show_line(index),
+            byte => {
+                if guest.line.push(byte).is_err() {
+                    self.show_line(index);
+                    self.put_in_line(index, byte);
+                }
+            }
+        }
+    }
+
+    fn show_line(&mut self, index: usize) {
+        // Taken out while it is shown, so that the queue can be written.
+        let Some(mut guest) = self.guests[index].take() else { return };
+        if self.last != b'\n' {
+            self.push_text(b"\n");
+        }
+        self.push(b'[');
+        self.push_text(guest.name.as_bytes());
+        self.push_text(b"] ");
+        self.push_text(&guest.line);
+        self.push_text(b"\n");
+        guest.line.clear();
+        self.guests[index] = Some(guest);
+    }
+
+    /// Whether a guest should wait: only one that has the line can make it wait.
+    #[inline]
+    pub fn is_full(&self, guest: usize) -> bool {
+        (self.mode == Mode::All || guest == self.focus) && self.queue.len() >= QUEUE_FOR_GUESTS
+    }
+
+    /// A byte that came in.
+    pub fn input(&mut self, byte: u8) -> Option<Command> {
+        if !self.escaped {
+            self.escaped = byte == ESCAPE;
+            return (byte != ESCAPE).then_some(Command::Input { guest: self.focus, byte });
+        }
+        self.escaped = false;
+        match byte {
+            ESCAPE => return Some(Command::Input { guest: self.focus, byte }),
+            b'1'..=b'9' => self.look_at(usize::from(byte - b'1')),
+            b'n' => self.look_at_next(),
+            b'a' => {
+                self.mode = Mode::All;
+                self.push_text(b"\n[all guests]\n");
+            }
+            b's' => return Some(Command::Status),
+            b'q' => return Some(Command::PowerOff),
+            _ => self.push_text(HELP),
+        }
+        None
+    }
+
+    fn look_at_next(&mut self) {
+        let next = (1..=GUESTS).map(|n| (self.focus + n) % GUESTS).find(|&n| self.guests[n].is_some());
+        if let Some(next) = next {
+            self.look_at(next);
+        }
+    }
+
+    fn look_at(&mut self, index: usize) {
+        let Some(mut guest) = self.guests[index].take() else {
+            return self.push_text(b"\n[no such guest]\n");
+        };
+        self.mode = Mode::Focus;
+        self.focus = index;
+        self.push_text(b"\n[");
+        self.push_text(guest.name.as_bytes());
+        self.push_text(b"]\n");
+        while let Some(byte) = guest.backlog.pop_front() {
+            self.push(byte);
+        }
+        self.guests[index] = Some(guest);
+    }
+}
+
+/// What the escape key offers.
+const HELP: &[u8] = b"\n[Ctrl-] 1..9: that guest's console, n: the next one's, a: all at once, s: status, q: turn the board off]\n";
+
+/// A queue that drops its oldest when full.
+#[inline]
+fn push_over<const N: usize>(queue: &mut Deque<u8, N>, byte: u8) {
+    if queue.is_full() {
+        queue.pop_front();
+    }
+    // There is room now.
+    let _ = queue.push_back(byte);
+}
+
+/// Writes the board's own lines.
+pub struct Board<'a>(&'a mut Mux);
+
+impl fmt::Write for Board<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.push_text(text.as_bytes());
+        Ok(())
+    }
+}
