@@ -1,0 +1,221 @@
+//! How a history begins: founded by all voters together, reformed around one by the operator's order, or joined.
+
+use super::state::Founding;
+use super::{Effect, Node, Sink};
+use crate::ids::{BoardId, BoardSet, Era, Index, Memory, Term};
+use crate::ledger::types::{Denied, Event, Happening, Outcome, Reason, RequestId, Seats};
+use crate::limits::ERA_PATIENCE;
+use crate::wire::auth::Authenticator;
+use crate::wire::message::{Found, Message, Noted, Role};
+
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+    /// Whether this is a voter that remembers nothing, and whose former life's promises have run out.
+    fn is_blank_voter(&self) -> bool {
+        self.era.is_blank()
+            && self.virgin
+            && self.now >= self.booted.after(self.promise)
+            && self.ledger.seats.memory(self.board).is_some()
+    }
+
+    /// Proposes a founding, when it is this board's turn and everybody is there.
+    pub(super) fn keep_founding(&mut self, out: &mut dyn Sink) {
+        if let Some((at, id, operator)) = self.founding.reform.clone() {
+            if self.now >= at {
+                self.reform_now(&id, operator, out);
+            }
+            return;
+        }
+        if self.now < self.beat_at || !self.is_blank_voter() {
+            return;
+        }
+        if self.ledger.seats.iter().any(|(_, board, _)| board < self.board) {
+            return;
+        }
+        let Some(seats) = self.everybody() else { return };
+        let current = self.founding.noted.filter(|(_, noted)| *noted == seats);
+        let era = match current {
+            Some((era, _)) => era,
+            None => {
+                let era = Era { generation: self.newest_generation + 1, nonce: self.random.name() };
+                self.founding = Founding { noted: Some((era, seats)), answers: BoardSet(self.board.bit()), reform: None };
+                era
+            }
+        };
+        let found = Message::Found(Found { era, seats, manifest: self.manifest });
+        let own = self.board;
+        for (_, board, _) in seats.iter().filter(|seat| seat.1 != own) {
+            self.send_board(board, &found, out);
+        }
+        self.complete_founding(out);
+    }
+
+    /// The memories of all configured voters, if each is there, blank, and of the same package.
+    fn everybody(&self) -> Option<Seats> {
+        let mut seats = self.ledger.seats;
+        for (_, board, _) in self.ledger.seats.iter() {
+            if board == self.board {
+                seats = seats.with(board, self.memory);
+                continue;
+            }
+            let peer = self.peers.get(board.at())?;
+            let status = peer.status.as_ref()?;
+            let blank = status.era.is_blank() && status.manifest == self.manifest && peer.detector.hears(self.now);
+            if !blank {
+                return None;
+            }
+            seats = seats.with(board, status.memory);
+        }
+        Some(seats)
+    }
+
+    pub(super) fn on_found(&mut self, board: BoardId, found: &Found, out: &mut dyn Sink) {
+        let names_us = found.seats.memory(self.board) == Some(self.memory);
+        if !self.is_blank_voter() || !names_us || found.manifest != self.manifest || found.era.is_blank() {
+            return;
+        }
+        if self.founding.noted != Some((found.era, found.seats)) {
+            self.founding = Founding { noted: Some((found.era, found.seats)), answers: BoardSet(0), reform: None };
+        }
+        self.send_board(board, &Message::Noted(Noted { era: found.era, memory: self.memory }), out);
+    }
+
+    pub(super) fn on_noted(&mut self, board: BoardId, noted: &Noted, out: &mut dyn Sink) {
+        let Some((era, seats)) = self.founding.noted else { return };
+        // Only a founder has answers to collect; its own is the first.
+        let own = self.founding.answers.has(self.board);
+        if own && self.era.is_blank() && noted.era == era && seats.memory(board) == Some(noted.memory) {
+            self.founding.answers.set(board, true);
+            self.complete_founding(out);
+        }
+    }
+
+    fn complete_founding(&mut self, out: &mut dyn Sink) {
+        let Some((era, seats)) = self.founding.noted else { return };
+        if seats.iter().all(|(_, board, _)| self.founding.answers.has(board)) {
+            self.enter_first(era, seats, Reason::None, out);
+            self.lead_first(out);
+        }
+    }
+
+    /// Begins the history `era` with the ledger as it stands and these seats.
+    fn enter_first(&mut self, era: Era, seats: Seats, reason: Reason, out: &mut dyn Sink) {
+        self.era = era;
+        self.newest_generation = self.newest_generation.max(era.generation);
+        self.founding = Founding::NONE;
+        self.virgin = false;
+        self.ledger.index = self.ledger.index.next();
+        self.ledger.term = Term(1);
+        self.ledger.seats = seats;
+        self.ledger.seats_at = self.ledger.index;
+        let founded = Event {
+            index: self.ledger.index,
+            what: Happening::Founded,
+            reason,
+            board: BoardId(0),
+            guest: None,
+            epoch: crate::ids::Epoch(0),
+        };
+        self.ledger.events.push(founded);
+        self.log.restart(self.ledger.index, Term(1));
+        self.commit = self.ledger.index;
+        (self.term, self.voted) = (Term(1), None);
+        self.find_config();
+        self.find_fences();
+        self.after_apply();
+        self.persist_snapshot(out);
+    }
+
+    /// The founder is the first leader: it votes for itself, and nobody else stands in the first term.
+    fn lead_first(&mut self, out: &mut dyn Sink) {
+        self.voted = Some(self.board);
+        self.persist_vote(out);
+        self.role = Role::Leader;
+        self.leader = Some(self.board);
+        self.led_since = self.now;
+        self.start_leading(out);
+    }
+
+    /// Whether a leader's message belongs to this board's history; joins it, or leaves the own one for it, by the rules.
+    pub(super) fn fits_era(&mut self, era: Era, out: &mut dyn Sink) -> bool {
+        if era == self.era {
+            return !era.is_blank();
+        }
+        if era.is_blank() {
+            return false;
+        }
+        if self.era.is_blank() {
+            return self.join_era(era, out);
+        }
+        let votes = self.config.memory(self.board).is_some();
+        let lonely = !votes && !self.lease.holds(self.now) && self.now.since(self.era_heard) > ERA_PATIENCE;
+        if era.generation > self.era.generation || lonely {
+            self.counters.eras_left += 1;
+            self.destroy_copies(out);
+            let memory = Memory(self.random.name());
+            self.forget(memory);
+            return self.join_era(era, out);
+        }
+        false
+    }
+
+    fn join_era(&mut self, era: Era, out: &mut dyn Sink) -> bool {
+        if let Some((noted, seats)) = self.founding.noted
+            && noted == era
+        {
+            self.enter_first(era, seats, Reason::None, out);
+            return true;
+        }
+        // A newcomer: the leader will send everything.
+        self.founding = Founding::NONE;
+        self.era = era;
+        self.virgin = false;
+        self.ledger.clear();
+        (self.config, self.config_at, self.newcomer) = (Seats::NONE, Index(0), None);
+        self.log.restart(Index(0), Term(0));
+        self.commit = Index(0);
+        (self.term, self.voted) = (Term(0), None);
+        self.staging_free();
+        self.persist_snapshot(out);
+        true
+    }
+
+    /// Orders a reform around this board: at once no promises any more, and when the last has run out, the founding.
+    pub(super) fn order_reform(&mut self, id: RequestId, operator: Option<u8>, out: &mut dyn Sink) {
+        let followed = self.leader.is_some() && self.now.since(self.leader_heard) < self.patience;
+        let alone = !followed && self.role != Role::Leader;
+        let seated = self.ledger.seats.memory(self.board).is_some();
+        if !alone || !seated {
+            let why = if seated { Denied::NotAlone } else { Denied::Invalid };
+            self.tell(&id, Outcome::Refused { why }, operator, out);
+            return;
+        }
+        if self.founding.reform.is_none() {
+            let at = self.promises.all_free_at().max(self.now.after(self.promise));
+            self.founding.reform = Some((at, id, operator));
+        }
+    }
+
+    fn reform_now(&mut self, id: &RequestId, operator: Option<u8>, out: &mut dyn Sink) {
+        // What stands in the log may have been agreed by those who are gone: it is kept.
+        self.commit_to(self.log.last(), out);
+        let mut seats = self.ledger.seats;
+        let others = self.ledger.seats;
+        for (_, board, _) in others.iter() {
+            let memory = if board == self.board { self.memory } else { Memory(0) };
+            seats = seats.with(board, memory);
+        }
+        self.ledger.reform(self.board);
+        let era = Era { generation: self.newest_generation.max(self.era.generation) + 1, nonce: self.random.name() };
+        self.enter_first(era, seats, Reason::Reformed, out);
+        self.lead_first(out);
+        self.tell(id, Outcome::Done { number: crate::ledger::apply::NO_NUMBER }, operator, out);
+    }
+
+    /// Tells whoever asked.
+    pub(super) fn tell(&mut self, id: &RequestId, outcome: Outcome, operator: Option<u8>, out: &mut dyn Sink) {
+        match operator {
+            None => out.emit(Effect::Answer { id: id.clone(), outcome }),
+            Some(number) => self.send_answer(number, id, outcome, out),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What a leader does: watches the boards, fences the lost, lets boards and voters in, and gives guests to boards.
+
+use super::state::Backoff;
+use super::{Node, Sink};
+use crate::ids::{BoardId, GuestId, Incarnation, Memory, Micros, Span};
+use crate::ledger::types::{Decree, Guest, Phase, Reason, Wanted};
+use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, LEASELESS_PATIENCE, REPORT_GAP};
+use crate::placement::{Choice, choose, fits_elsewhere};
+use crate::wire::auth::Authenticator;
+use crate::wire::message::{JoinMe, Report, Role};
+
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+    /// Everything that is due now.
+    pub(super) fn lead(&mut self, out: &mut dyn Sink) {
+        if self.now < self.lead_at {
+            return;
+        }
+        self.lead_at = self.now.after(self.heartbeat);
+        self.agree(out);
+        if self.commit >= self.begun {
+            self.confirmed = self.confirmed.max(self.contact());
+            self.watch_boards(out);
+            self.watch_seats(out);
+            // One step at a time: a decision is taken on a ledger that has all earlier ones in it.
+            if self.ledger.index == self.log.last() && !self.log.is_full() {
+                self.place_guests(out);
+            }
+            self.agree(out);
+        }
+        self.spread(out);
+        self.lead_at = self.lead_at.max(Micros(self.now.0 + 1));
+    }
+
+    /// Wants fenced who is lost, and fences whom no promise protects any more.
+    fn watch_boards(&mut self, out: &mut dyn Sink) {
+        for at in 0..B {
+            // B is at most 64.
+            let board = BoardId(at as u8);
+            let reason = self.lost(board);
+            let wanted = reason.is_some();
+            if wanted && !self.unwanted.has(board) {
+                // Say so at once, so that promises end everywhere at the same time.
+                self.beat_at = self.beat_at.min(self.now);
+            }
+            self.unwanted.set(board, wanted);
+            let Some(reason) = reason else { continue };
+            if self.pending_fences.has(board) {
+                continue;
+            }
+            let tenure = self.ledger.tenure(board);
+            match self.holds_fence(board, tenure) {
+                Some(wait) => self.lead_at = self.lead_at.min(self.now.after(wait)),
+                None => {
+                    self.propose(Decree::Fence { board, tenure, reason }, out);
+                }
+            }
+        }
+    }
+
+    /// Why `board` should be fenced, if it should.
+    fn lost(&mut self, board: BoardId) -> Option<Reason> {
+        let entry = self.ledger.board(board)?;
+        if entry.tenure.0 == 0 {
+            return None;
+        }
+        let (incarnation, disarmed) = (entry.incarnation, entry.disarmed || self.ledger.disarmed);
+        if board == self.board {
+            return if incarnation == self.incarnation { None } else { Some(Reason::Rebooted) };
+        }
+        let peer = self.peers.get(board.at())?;
+        if peer.incarnation.0 != 0 && peer.incarnation != incarnation {
+            return Some(Reason::Rebooted);
+        }
+        if disarmed {
+            return None;
+        }
+        if self.now.since(self.led_since) < self.patience && peer.incarnation.0 == 0 {
+            // A leader that has only just met its peers waits for this one to speak.
+            return None;
+        }
+        let leaseless = peer.status.as_ref().map_or(0, |status| u64::from(status.leaseless_ms));
+        let heard_here = peer.detector.hears(self.now);
+        if heard_here && Span::millis(leaseless) > LEASELESS_PATIENCE {
+            return Some(Reason::Leaseless);
+        }
+        if let Some(deadline) = peer.detector.deadline().filter(|_| heard_here) {
+            self.lead_at = self.lead_at.min(Micros(deadline.0 + 1));
+        }
+        let heard = self.heard_by(board, heard_here);
+        (heard < self.config.majority()).then_some(Reason::Silent)
+    }
+
+    /// How many voters hear `board`, itself among them if it votes.
+    fn heard_by(&self, board: BoardId, heard_here: bool) -> usize {
+        let hears = |voter: BoardId| {
+            if voter == self.board {
+                return heard_here;
+            }
+            let Some(peer) = self.peers.get(voter.at()) else { return false };
+            if !peer.detector.hears(self.now) {
+                return false;
+            }
+            voter == board || peer.hears.has(board)
+        };
+        self.config.members().filter(|&(_, voter, _)| hears(voter)).count()
+    }
+
+    /// Gives seats back to voters that lost their memory, one change at a time.
+    fn watch_seats(&mut self, out: &mut dyn Sink) {
+        if self.config_at > self.commit {
+            return;
+        }
+        let seats = self.config;
+        let newcomer = seats.iter().find_map(|(_, board, memory)| {
+            let peer = self.peers.get(board.at())?;
+            let status = peer.status.as_ref()?;
+            let progress = &peer.progress;
+            let back = board != self.board
+                && status.era == self.era
+                && status.memory != memory
+                && peer.detector.hears(self.now)
+                && progress.memory == status.memory
+                && progress.matched >= self.commit;
+            back.then_some((board, memory, status.memory))
+        });
+        let Some((board, holder, memory)) = newcomer else { return };
+        let next = if holder.0 == 0 { memory } else { Memory(0) };
+        #[cfg(feature = "mutations")]
+        let next = if self.mutated(super::Mutation::AmnesiacCounts) { memory } else { next };
+        self.propose(Decree::Configure { seats: seats.with(board, next), previous: self.config_at, board }, out);
+    }
+
+    pub(super) fn on_join(&mut self, board: BoardId, join: &JoinMe, out: &mut dyn Sink) {
+        if !self.leads() || join.era != self.era {
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(board.at()) else { return };
+        let incarnation = if board == self.board { self.incarnation } else { peer.incarnation };
+        if self.now < peer.join_at || incarnation == Incarnation(0) {
+            return;
+        }
+        if self.ledger.may_join(board, incarnation, join.after) {
+            peer.join_at = self.now.after(REPORT_GAP);
+            self.propose(Decree::Join { board, incarnation, after: join.after, capacity: join.capacity.clone() }, out);
+        }
+    }
+
+    pub(super) fn on_report(&mut self, report: &Report, out: &mut dyn Sink) {
+        if !self.leads() || report.era != self.era {
+            return;
+        }
+        let Some(guest) = self.ledger.guest(report.guest) else { return };
+        if self.ledger.epoch(report.guest) != report.epoch || guest.phase == Phase::Unowned {
+            return;
+        }
+        let decree = Decree::Observe { guest: report.guest, epoch: report.epoch, seen: report.seen.clone() };
+        if !self.is_pending(&decree) {
+            self.propose(decree, out);
+        }
+    }
+
+    /// Whether the log already has that decree waiting.
+    pub(super) fn is_pending(&self, decree: &Decree) -> bool {
+        let mut index = self.log.last();
+        while index > self.ledger.index {
+            if self.log.get(index).is_some_and(|entry| entry.decree == *decree) {
+                return true;
+            }
+            index = index.previous();
+        }
+        false
+    }
+
+    /// Takes the most important step towards every guest being where it should be.
+    fn place_guests(&mut self, out: &mut dyn Sink) {
+        if let Some(decree) = self.next_placement().or_else(|| self.next_departure()) {
+            self.propose(decree, out);
+        }
+    }
+
+    /// The next owner to be named, or guest to be displaced for one: highest priority first.
+    fn next_placement(&mut self) -> Option<Decree> {
+        let mut best: Option<(u8, Decree)> = None;
+        for at in 0..G {
+            // G is a small capacity, far below 65,536.
+            let id = GuestId(at as u16);
+            let Some((priority, failures)) = self.waits(id) else { continue };
+            if best.as_ref().is_some_and(|(most, _)| priority <= *most) || !self.may_try(id, failures) {
+                continue;
+            }
+            if let Some(decree) = self.step_for(id) {
+                best = Some((priority, decree));
+            }
+        }
+        best.map(|(_, decree)| decree)
+    }
+
+    /// Priority and failures of a guest that should run and has no owner.
+    fn waits(&self, id: GuestId) -> Option<(u8, u8)> {
+        let guest = self.ledger.guest(id)?;
+        let waits = guest.phase == Phase::Unowned && guest.wanted == Wanted::Running;
+        waits.then_some((guest.spec.priority, guest.failures))
+    }
+
+    fn step_for(&self, id: GuestId) -> Option<Decree> {
+        match choose(&self.ledger, id) {
+            Choice::Board(board) if !self.unwanted.has(board) => Some(Decree::Place {
+                guest: id,
+                epoch: self.ledger.epoch(id),
+                board,
+                tenure: self.ledger.tenure(board),
+                reason: Reason::Placed,
+            }),
+            Choice::Displace(board, victim) => {
+                // One that is leaving already makes the room.
+                let leaving = self.ledger.owned_by(board).any(|(_, _, guest)| guest.phase == Phase::Leaving);
+                let epoch = self.ledger.epoch(victim);
+                (!leaving).then_some(Decree::Retire { guest: victim, epoch, reason: Reason::Displaced })
+            }
+            Choice::Board(_) | Choice::Nowhere => None,
+        }
+    }
+
+    /// Whether a guest that failed so often may be tried again now.
+    fn may_try(&mut self, id: GuestId, failures: u8) -> bool {
+        let now = self.now;
+        let backoff = &mut self.backoff[id.at()];
+        if backoff.failures != failures {
+            let pause = Span((BACKOFF_MIN.0 << u32::from(failures.saturating_sub(1)).min(16)).min(BACKOFF_MAX.0));
+            let until = if failures == 0 { now } else { now.after(pause) };
+            *backoff = Backoff { failures, until };
+        }
+        if now < backoff.until {
+            self.lead_at = self.lead_at.min(backoff.until);
+            return false;
+        }
+        true
+    }
+
+    /// The next guest that should leave a drained board, one after another.
+    fn next_departure(&self) -> Option<Decree> {
+        let leaving = |guest: &Guest| guest.phase == Phase::Leaving && guest.reason == Reason::Drained;
+        if self.ledger.guests().any(|(_, _, guest)| leaving(guest)) {
+            return None;
+        }
+        let drained = |owner: BoardId| self.ledger.board(owner).is_some_and(|board| board.drained && board.tenure.0 != 0);
+        self.ledger
+            .guests()
+            .filter(|(_, _, guest)| guest.phase == Phase::Running && drained(guest.owner))
+            .find(|&(id, _, guest)| fits_elsewhere(&self.ledger, id, guest.owner))
+            .map(|(guest, epoch, _)| Decree::Retire { guest, epoch, reason: Reason::Drained })
+    }
+
+    /// Whether this board leads and its ledger has everything that was decided; then its view is the cluster's.
+    #[must_use]
+    pub fn is_settled_leader(&self) -> bool {
+        self.leads() && self.role == Role::Leader && self.ledger.index == self.log.last()
+    }
+}

@@ -1,0 +1,535 @@
+//! The whole protocol of one board as one state machine. Time, frames, local events and commands go in; effects come out.
+//!
+//! Read [`Setup`] and [`Effect`] first, then the inputs ([`Node::boot`], [`Node::tick`], [`Node::receive`], [`Node::local`],
+//! [`Node::command`]). The parts behind them, in the order in which a cluster comes to life: `session` (who lives now), `founding`
+//! (the first agreement), `vote`, `replicate` (the log), `beat` (heartbeats, promises), `agent` (this board's copies of guests), `lead`
+//! (what a leader does), `operate` (operators), `journal` (memory that survives).
+
+mod agent;
+mod beat;
+mod founding;
+mod journal;
+mod lead;
+mod operate;
+mod replicate;
+mod session;
+mod state;
+mod vote;
+
+pub use journal::{JournalError, Recall};
+pub use state::{CopyState, Counters, PeerView};
+
+use crate::ids::{BoardId, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Term};
+use crate::lease::{Lease, Permit, Promises, promise_span};
+use crate::ledger::Ledger;
+use crate::ledger::types::{Capacity, Observation, Operation, Outcome, Reason, RequestId, Seats};
+use crate::log::Log;
+use crate::wire::auth::Authenticator;
+use crate::wire::frame::Recipient;
+use crate::wire::message::Role;
+use state::{Backoff, Copy, Forwarding, Founding, Intake, OperatorSession, Peer, Random, Tally};
+
+/// What a node needs to know of itself.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its number.
+    pub board: BoardId,
+    /// The cluster's tag, the same in every board's package.
+    pub cluster: u32,
+    /// The cluster's key.
+    pub key: [u8; 32],
+    /// Which life this is: 64 bits of entropy from this boot, never zero.
+    pub incarnation: Incarnation,
+    /// 64 more bits of entropy, for everything that is to be random later.
+    pub seed: u64,
+    /// What it has for guests.
+    pub capacity: Capacity,
+    /// The digest of the manifest from which the first ledger is made.
+    pub manifest: u64,
+    /// Whether its driver keeps a journal.
+    pub journal: bool,
+    /// Between two heartbeats.
+    pub heartbeat: Span,
+    /// How long a lease runs.
+    pub lease: Span,
+    /// The bound on clock drift in parts per million.
+    pub drift_ppm: u32,
+    /// Which deliberate fault to make.
+    #[cfg(feature = "mutations")]
+    pub mutation: Option<Mutation>,
+}
+
+/// Deliberate faults, each of which breaks one rule on which a proof rests.
+#[cfg(feature = "mutations")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mutation {
+    /// A promise lasts as long as a lease, whatever the clocks do.
+    LeaseWithoutDrift,
+    /// An acknowledgement says that it is backed by a promise, and is not.
+    EmptyPromise,
+    /// Whoever sits on a board with a seat is counted, whatever it remembers.
+    AmnesiacCounts,
+    /// A voter forgets for whom it voted.
+    VoteForgotten,
+    /// A board goes on with the copy that it has, whatever its epoch and tenure.
+    EpochIgnored,
+    /// A fence is accepted while promises run.
+    FenceAtOnce,
+    /// Replay protection compares sequence numbers, and not lives.
+    CounterOnly,
+    /// A voter accepts fences as soon as it has booted.
+    BootWithoutWait,
+}
+
+/// What a driver is to do. Effects are carried out in order; whatever follows a `Persist` waits until that is durable.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect<'a> {
+    /// Send a frame.
+    Send {
+        /// To whom.
+        to: Recipient,
+        /// Its bytes.
+        frame: &'a [u8],
+    },
+    /// Make a journal record durable.
+    Persist {
+        /// Where it belongs.
+        place: Journal,
+        /// Its bytes.
+        record: &'a [u8],
+    },
+    /// Start a guest from its images. Its output needs a [`Permit`] of this epoch.
+    Start {
+        /// Which.
+        guest: GuestId,
+        /// In which ownership epoch.
+        epoch: Epoch,
+    },
+    /// Stop a copy's processors; it may go on later.
+    Freeze {
+        /// Which.
+        guest: GuestId,
+        /// In which ownership epoch.
+        epoch: Epoch,
+    },
+    /// Let a frozen copy go on.
+    Resume {
+        /// Which.
+        guest: GuestId,
+        /// In which ownership epoch.
+        epoch: Epoch,
+    },
+    /// Destroy a copy, and report it by [`Local::Gone`].
+    Destroy {
+        /// Which.
+        guest: GuestId,
+        /// In which ownership epoch.
+        epoch: Epoch,
+    },
+    /// A command that came through [`Node::command`] has its outcome.
+    Answer {
+        /// Which.
+        id: RequestId,
+        /// What became of it.
+        outcome: Outcome,
+    },
+}
+
+/// Where a journal record belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Journal {
+    /// Behind the last.
+    Append,
+    /// At the start of a new journal, beside the old one.
+    Begin,
+    /// Behind the last of the new journal, which replaces the old one when this record is durable.
+    Complete,
+}
+
+/// Takes effects.
+pub trait Sink {
+    /// One more effect.
+    fn emit(&mut self, effect: Effect<'_>);
+}
+
+impl<F: FnMut(Effect<'_>)> Sink for F {
+    fn emit(&mut self, effect: Effect<'_>) {
+        self(effect);
+    }
+}
+
+/// What happened to this board's copies of guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// A copy runs.
+    Started {
+        /// Which.
+        guest: GuestId,
+        /// In which epoch.
+        epoch: Epoch,
+    },
+    /// There is no copy any more: destroyed, never started, or ended by itself.
+    Gone {
+        /// Which.
+        guest: GuestId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+/// The state machine of one board: `B` boards, `G` guests, `D` volumes, `L` log entries.
+#[derive(Clone)]
+pub struct Node<A, const B: usize, const G: usize, const D: usize, const L: usize> {
+    auth: A,
+    board: BoardId,
+    cluster: u32,
+    incarnation: Incarnation,
+    own_life: crate::wire::auth::LifeKey,
+    sequence: u64,
+    random: Random,
+    capacity: Capacity,
+    manifest: u64,
+    journaled: bool,
+    heartbeat: Span,
+    lease_span: Span,
+    promise: Span,
+    patience: Span,
+    #[cfg(feature = "mutations")]
+    mutation: Option<Mutation>,
+
+    booted: Micros,
+    now: Micros,
+    memory: Memory,
+    era: Era,
+    newest_generation: u32,
+    /// Whether the ledger is still the manifest's.
+    virgin: bool,
+    founding: Founding,
+    era_heard: Micros,
+
+    term: Term,
+    voted: Option<BoardId>,
+    role: Role,
+    leader: Option<BoardId>,
+    leader_heard: Micros,
+    tally: Tally,
+    election_at: Micros,
+    /// The first entry of the own term, while leading.
+    begun: Index,
+    led_since: Micros,
+    /// Up to where the log is known to be the present leader's, while following.
+    verified: Index,
+
+    log: Log<L>,
+    commit: Index,
+    config: Seats,
+    config_at: Index,
+    /// Who is not counted in what commits the newest configuration.
+    newcomer: Option<BoardId>,
+    ledger: Ledger<B, G, D>,
+    /// While leading, the ledger that is being sent; else the one that is being received.
+    staging: Ledger<B, G, D>,
+    intake: Intake,
+    /// The snapshot in `staging` that is being sent; zero: none.
+    sending: Index,
+    journal_length: u32,
+
+    peers: [Peer; B],
+    operators: [OperatorSession; crate::limits::OPERATORS],
+    forwards: heapless::Vec<Forwarding, { crate::limits::FORWARDS }>,
+
+    promises: Promises<B>,
+    pending_fences: crate::ids::BoardSet,
+    unwanted: crate::ids::BoardSet,
+    lease: Lease,
+    leaseless_since: Micros,
+    froze_at: Micros,
+    confirmed: Micros,
+    copies: [Copy; G],
+    backoff: [Backoff; G],
+
+    beat_at: Micros,
+    lead_at: Micros,
+    /// Whether something changed that the agent or the leader should look at.
+    stirred: bool,
+    counters: Counters,
+}
+
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+    const FITS: () = assert!(B <= crate::limits::BOARDS_MAX && G < 0xFFFF && D < 0xFFFF && L >= 8);
+
+    /// A node that has not booted. It is a constant, so that it can be a static and is never built on a stack.
+    #[must_use]
+    pub const fn new() -> Self {
+        let () = Self::FITS;
+        Self {
+            auth: A::BLANK,
+            board: BoardId(0),
+            cluster: 0,
+            incarnation: Incarnation(0),
+            own_life: crate::wire::auth::LifeKey([0; 32]),
+            sequence: 0,
+            random: Random(0),
+            capacity: Capacity { memory_mib: 0, cores: 0, class: 0 },
+            manifest: 0,
+            journaled: false,
+            heartbeat: Span(0),
+            lease_span: Span(0),
+            promise: Span(0),
+            patience: Span(0),
+            #[cfg(feature = "mutations")]
+            mutation: None,
+            booted: Micros(0),
+            now: Micros(0),
+            memory: Memory(0),
+            era: Era::BLANK,
+            newest_generation: 0,
+            virgin: true,
+            founding: Founding::NONE,
+            era_heard: Micros(0),
+            term: Term(0),
+            voted: None,
+            role: Role::Follower,
+            leader: None,
+            leader_heard: Micros(0),
+            tally: Tally::NONE,
+            election_at: Micros(0),
+            begun: Index(0),
+            led_since: Micros(0),
+            verified: Index(0),
+            log: Log::NEW,
+            commit: Index(0),
+            config: Seats::NONE,
+            config_at: Index(0),
+            newcomer: None,
+            ledger: Ledger::new(),
+            staging: Ledger::new(),
+            intake: Intake::NONE,
+            sending: Index(0),
+            journal_length: 0,
+            peers: [const { Peer::NEW }; B],
+            operators: [const { OperatorSession::NEW }; crate::limits::OPERATORS],
+            forwards: heapless::Vec::new(),
+            promises: Promises::NEW,
+            pending_fences: crate::ids::BoardSet(0),
+            unwanted: crate::ids::BoardSet(0),
+            lease: Lease::NEW,
+            leaseless_since: Micros(0),
+            froze_at: Micros(0),
+            confirmed: Micros(0),
+            copies: [const { Copy::NONE }; G],
+            backoff: [const { Backoff::NONE }; G],
+            beat_at: Micros(0),
+            lead_at: Micros(0),
+            stirred: false,
+            counters: Counters::NEW,
+        }
+    }
+
+    /// Begins a life. `first` makes the first ledger, with its seats vacant, from the package's manifest; it is called on an empty one.
+    /// A voter with a journal calls [`Node::recall`] next, for every record.
+    pub fn boot(&mut self, setup: &Setup, now: Micros, first: impl FnOnce(&mut Ledger<B, G, D>)) {
+        self.auth.set_key(&setup.key);
+        self.board = setup.board;
+        self.cluster = setup.cluster;
+        self.incarnation = setup.incarnation;
+        self.own_life = self.auth.life(setup.board.0, setup.incarnation);
+        self.sequence = 0;
+        self.random = Random(setup.seed);
+        self.capacity = setup.capacity.clone();
+        self.manifest = setup.manifest;
+        self.journaled = setup.journal;
+        (self.heartbeat, self.lease_span) = (setup.heartbeat, setup.lease);
+        self.promise = promise_span(setup.lease, setup.drift_ppm);
+        self.patience = crate::limits::QUORUM_PATIENCE;
+        #[cfg(feature = "mutations")]
+        {
+            self.mutation = setup.mutation;
+            if self.mutated(Mutation::LeaseWithoutDrift) {
+                self.promise = setup.lease;
+            }
+        }
+        self.booted = now;
+        self.now = now;
+        for peer in &mut self.peers {
+            *peer = Peer::NEW;
+        }
+        for operator in &mut self.operators {
+            *operator = OperatorSession::NEW;
+        }
+        self.forwards.clear();
+        self.counters = Counters::NEW;
+        self.newest_generation = 0;
+        self.forget(Memory(setup.incarnation.0));
+        first(&mut self.ledger);
+        self.config = self.ledger.seats;
+        self.virgin = true;
+        for copy in &mut self.copies {
+            *copy = Copy::NONE;
+        }
+        self.promises = Promises::NEW;
+        #[cfg(feature = "mutations")]
+        let waits = !self.mutated(Mutation::BootWithoutWait);
+        #[cfg(not(feature = "mutations"))]
+        let waits = true;
+        if waits {
+            self.promises.hold_all(now.after(self.promise));
+        }
+        // Boards that boot together do not all speak at once.
+        self.beat_at = now.after(Span(self.random.below(self.heartbeat.0 / 2)));
+    }
+
+    /// Drops everything that is replicated, and goes on as a newcomer with the memory `memory`.
+    fn forget(&mut self, memory: Memory) {
+        self.memory = memory;
+        self.era = Era::BLANK;
+        self.era_heard = self.now;
+        self.virgin = false;
+        self.founding = Founding::NONE;
+        self.term = Term(0);
+        self.voted = None;
+        self.role = Role::Follower;
+        self.leader = None;
+        self.leader_heard = self.now;
+        self.begun = Index(0);
+        self.verified = Index(0);
+        self.log.restart(Index(0), Term(0));
+        self.commit = Index(0);
+        self.ledger.clear();
+        self.config = Seats::NONE;
+        self.config_at = Index(0);
+        self.newcomer = None;
+        self.staging_free();
+        self.journal_length = 0;
+        self.pending_fences = crate::ids::BoardSet(0);
+        self.unwanted = crate::ids::BoardSet(0);
+        self.lease = Lease::NEW;
+        self.leaseless_since = self.now;
+        self.froze_at = self.now;
+        self.confirmed = Micros(0);
+        self.election_at = self.now.after(self.patience);
+        self.backoff.fill(Backoff::NONE);
+        self.stirred = true;
+        for peer in &mut self.peers {
+            peer.progress = state::Progress::NEW;
+        }
+    }
+
+    #[cfg(feature = "mutations")]
+    fn mutated(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
+    }
+
+    /// Takes the time in. A clock never goes back; if it does, it stands.
+    fn advance(&mut self, now: Micros, out: &mut dyn Sink) {
+        self.now = self.now.max(now);
+        self.freeze_if_leaseless(out);
+    }
+
+    /// Time has passed. To be called at [`Node::deadline`], or more often.
+    pub fn tick(&mut self, now: Micros, out: &mut dyn Sink) {
+        self.advance(now, out);
+        self.keep_founding(out);
+        self.keep_term(out);
+        if self.now >= self.beat_at {
+            self.beat(out);
+        }
+        self.settle(out);
+    }
+
+    /// A datagram came. What it is not allowed to do, it does not do; [`Node::counters`] says why. Returns whether it was authentic and fresh.
+    pub fn receive(&mut self, now: Micros, datagram: &[u8], out: &mut dyn Sink) -> bool {
+        self.advance(now, out);
+        let accepted = self.take_in(datagram, out);
+        if accepted {
+            self.settle(out);
+        }
+        accepted
+    }
+
+    /// Something happened to one of this board's copies.
+    pub fn local(&mut self, now: Micros, event: Local, out: &mut dyn Sink) {
+        self.advance(now, out);
+        match event {
+            Local::Started { guest, epoch } => self.copy_started(guest, epoch),
+            Local::Gone { guest, epoch, reason } => self.copy_gone(guest, epoch, reason),
+        }
+        self.settle(out);
+    }
+
+    /// An operator's command from this board itself. Its outcome comes as [`Effect::Answer`].
+    pub fn command(&mut self, now: Micros, id: RequestId, operation: Operation, out: &mut dyn Sink) {
+        self.advance(now, out);
+        self.order(id, operation, None, out);
+        self.settle(out);
+    }
+
+    /// Orders a new founding around this board, from this board itself.
+    pub fn reform(&mut self, now: Micros, id: RequestId, out: &mut dyn Sink) {
+        self.advance(now, out);
+        self.order_reform(id, None, out);
+        self.settle(out);
+    }
+
+    /// Does what follows from the input that was just taken in.
+    fn settle(&mut self, out: &mut dyn Sink) {
+        if self.role == Role::Leader {
+            self.lead(out);
+        }
+        if self.stirred {
+            self.stirred = false;
+            self.tend_copies(out);
+        }
+    }
+
+    /// Leave for the copy of `guest` to have effects, if this board may give it now.
+    #[must_use]
+    pub fn permit(&self, guest: GuestId, now: Micros) -> Option<Permit> {
+        let copy = self.copies.get(guest.at())?;
+        let live = matches!(copy.state, CopyState::Starting | CopyState::Running) && !copy.frozen;
+        let permit = Permit::new(self.lease.until(), copy.epoch);
+        (live && copy.tenure == self.lease.tenure() && permit.valid(now)).then_some(permit)
+    }
+
+    /// When [`Node::tick`] is due.
+    #[must_use]
+    pub fn deadline(&self) -> Micros {
+        let mut due = self.beat_at;
+        if self.may_vote() && self.role != Role::Leader {
+            due = due.min(self.election_at);
+        }
+        if self.role == Role::Leader {
+            due = due.min(self.lead_at);
+        }
+        if self.copies_run() {
+            due = due.min(self.lease.until().max(self.now));
+        }
+        due.max(Micros(self.now.0 + 1))
+    }
+
+    fn may_vote(&self) -> bool {
+        !self.era.is_blank() && self.config.votes(self.board, self.memory)
+    }
+
+    fn report_to(&self) -> Option<BoardId> {
+        if self.role == Role::Leader { None } else { self.leader }
+    }
+
+    fn observe(&mut self, guest: GuestId, epoch: Epoch, seen: Observation) {
+        if let Some(copy) = self.copies.get_mut(guest.at())
+            && copy.epoch == epoch
+        {
+            copy.seen = Some(seen);
+            copy.report_at = self.now;
+            self.stirred = true;
+        }
+    }
+}
+
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Default for Node<A, B, G, D, L> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,477 @@
+//! The log: proposed by a leader, taken by followers, agreed by majorities, applied by everybody; and snapshots for whom it is too long ago.
+
+use super::state::Intake;
+use super::{Node, Sink};
+use crate::ids::{BoardId, BoardSet, Index, Span, Tenure};
+use crate::ledger::Ledger;
+use crate::ledger::page::Cursor;
+use crate::ledger::types::{Decree, Entry};
+use crate::limits::{APPEND_ENTRIES, APPEND_RETRY, MAX_FRAME};
+use crate::wire::auth::Authenticator;
+use crate::wire::codec::{Wire, Writer};
+use crate::wire::frame::MAX_BODY;
+use crate::wire::message::{AppendHead, Appended, Message, PageAck, PageHead, Role, read_entries};
+
+/// Room for entries or a page behind the longest head in a frame.
+const PAYLOAD: usize = MAX_BODY - 64;
+
+impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
+    /// Makes this ledger the same as `other`, page by page, without a third one on the stack.
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        let mut scratch = [0; MAX_FRAME];
+        let mut at = Cursor::START;
+        self.clear();
+        while at != Cursor::END {
+            let mut page = Writer::new(&mut scratch);
+            let next = other.write_page(at, &mut page);
+            let read = self.read_page(page.bytes());
+            debug_assert!(read.is_ok() && next != at, "a ledger's own page is readable and not empty");
+            if next == at {
+                return;
+            }
+            at = next;
+        }
+    }
+}
+
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+    pub(super) fn staging_free(&mut self) {
+        self.intake = Intake::NONE;
+        self.sending = Index(0);
+    }
+
+    /// As leader, puts a decree into its log. Returns whether there was room. It is sent by [`Self::spread`].
+    pub(super) fn propose(&mut self, decree: Decree, out: &mut dyn Sink) -> bool {
+        let entry = Entry { term: self.term, decree };
+        // The last places are kept for the leader's own decrees, without which nothing would go on.
+        if self.take_entry(entry, out).is_err() {
+            self.counters.log_full += 1;
+            return false;
+        }
+        self.lead_at = self.now;
+        true
+    }
+
+    /// Puts an entry behind the last of the log, with what follows from its being there.
+    fn take_entry(&mut self, entry: Entry, out: &mut dyn Sink) -> Result<Index, crate::log::LogFull> {
+        if self.log.is_full() {
+            self.log.forget(self.ledger.index);
+        }
+        if let Decree::Fence { board, .. } = &entry.decree {
+            self.pending_fences.set(*board, true);
+        }
+        let configured = match &entry.decree {
+            Decree::Configure { seats, previous, board } => Some((*seats, *previous, *board)),
+            _ => None,
+        };
+        let index = self.log.push(entry)?;
+        if let Some((seats, previous, board)) = configured {
+            self.configure(index, seats, previous, board, out);
+        }
+        self.persist_entry(index, out);
+        Ok(index)
+    }
+
+    /// A configuration is in force as soon as it is in the log.
+    fn configure(
+        &mut self,
+        index: Index,
+        seats: crate::ledger::types::Seats,
+        previous: Index,
+        board: BoardId,
+        out: &mut dyn Sink,
+    ) {
+        self.config = seats;
+        self.config_at = index;
+        self.newcomer = Some(board);
+        // Promises that others gave under the former configuration are not to be outvoted by this one.
+        self.promises.hold_all(self.now.after(self.promise));
+        // It would not have been proposed before the one before it was agreed.
+        self.commit_to(previous, out);
+    }
+
+    /// As leader, sends to everybody what it lacks.
+    pub(super) fn spread(&mut self, out: &mut dyn Sink) {
+        for at in 0..B {
+            // B is at most 64.
+            let board = BoardId(at as u8);
+            if board != self.board && self.met(board) {
+                self.feed(board, out);
+            }
+        }
+    }
+
+    /// Says at once who leads.
+    pub(super) fn announce(&mut self, out: &mut dyn Sink) {
+        self.beat_at = self.now;
+        self.beat(out);
+        self.spread(out);
+    }
+
+    /// Sends `board` what it lacks, if it is time.
+    fn feed(&mut self, board: BoardId, out: &mut dyn Sink) {
+        let (now, last, base, commit) = (self.now, self.log.last(), self.log.base(), self.commit);
+        let progress = &mut self.peers[board.at()].progress;
+        if progress.sent < progress.next.previous() {
+            progress.sent = progress.next.previous();
+        }
+        let waits = progress.matched < progress.sent || progress.page.is_some();
+        let late = now.since(progress.sent_at) >= APPEND_RETRY;
+        if waits && late {
+            progress.sent = progress.next.previous();
+        }
+        if progress.next <= base {
+            if progress.page.is_none() || late {
+                let from = progress.page.unwrap_or(Cursor::START);
+                self.send_page(board, from, out);
+            }
+            return;
+        }
+        progress.page = None;
+        let held = now < progress.hold_until;
+        if (progress.sent < last && !held) || progress.told < commit || (waits && late && !held) {
+            self.send_append(board, held, out);
+        }
+    }
+
+    fn send_append(&mut self, board: BoardId, only_commit: bool, out: &mut dyn Sink) {
+        let mut scratch = [0; PAYLOAD];
+        let mut to = Writer::new(&mut scratch);
+        let previous = self.peers[board.at()].progress.sent;
+        let Some(previous_term) = self.log.term_at(previous) else { return };
+        let mut sent = previous;
+        let mut count = 0u8;
+        while !only_commit && usize::from(count) < APPEND_ENTRIES {
+            let Some(entry) = self.log.get(sent.next()) else { break };
+            let before = to.used();
+            if entry.put(&mut to).is_err() {
+                to.truncate(before);
+                break;
+            }
+            sent = sent.next();
+            count += 1;
+        }
+        let head = AppendHead { era: self.era, term: self.term, previous, previous_term, commit: self.commit, count };
+        let progress = &mut self.peers[board.at()].progress;
+        (progress.sent, progress.sent_at, progress.told) = (sent, self.now, self.commit);
+        self.send_board(board, &Message::Append(head, to.bytes()), out);
+    }
+
+    pub(super) fn on_append(&mut self, board: BoardId, head: &AppendHead, entries: &[u8], out: &mut dyn Sink) {
+        if !self.hear_from_leader(board, head.era, head.term, out) {
+            return;
+        }
+        let previous_fits = match self.log.term_at(head.previous) {
+            Some(term) => term == head.previous_term,
+            // What is behind the log's beginning was agreed, and so is the leader's too.
+            None => head.previous < self.log.base(),
+        };
+        if !previous_fits {
+            let matched = self.log.last().min(head.previous.previous()).max(self.ledger.index.min(head.previous.previous()));
+            self.answer_append(board, matched, false, Span(0), out);
+            return;
+        }
+        let (matched, hold) = self.take_entries(head, entries, out);
+        self.verified = self.verified.max(matched);
+        self.commit_to(head.commit.min(self.verified), out);
+        self.confirm(head.commit);
+        self.answer_append(board, self.verified, true, hold, out);
+    }
+
+    /// Takes what is new of an append's entries, up to a fence that has to wait. Returns how far the log is the leader's, and the wait.
+    fn take_entries(&mut self, head: &AppendHead, entries: &[u8], out: &mut dyn Sink) -> (Index, Span) {
+        let mut matched = head.previous;
+        for entry in read_entries(entries).take(usize::from(head.count)) {
+            let index = matched.next();
+            if index <= self.log.base() || self.log.term_at(index) == Some(entry.term) {
+                matched = index;
+                continue;
+            }
+            if index <= self.commit {
+                // What is agreed does not change; a leader who says otherwise is not one.
+                debug_assert!(false, "a leader contradicts what is agreed");
+                break;
+            }
+            if index <= self.log.last() {
+                self.drop_from(index, out);
+            }
+            if let Decree::Fence { board, tenure, .. } = &entry.decree
+                && let Some(hold) = self.holds_fence(*board, *tenure)
+            {
+                self.counters.fence_held += 1;
+                self.unwanted.set(*board, true);
+                return (matched, hold);
+            }
+            if self.take_entry(entry, out).is_err() {
+                break;
+            }
+            matched = index;
+        }
+        (matched, Span(0))
+    }
+
+    /// How long this voter has to refuse a fence of `board`, if it has to.
+    pub(super) fn holds_fence(&self, board: BoardId, tenure: Tenure) -> Option<Span> {
+        #[cfg(feature = "mutations")]
+        if self.mutated(super::Mutation::FenceAtOnce) {
+            return None;
+        }
+        let wait = self.promises.free_at(board).since(self.now);
+        (tenure.0 != 0 && wait.0 > 0).then_some(wait)
+    }
+
+    /// Drops entries that a newer leader replaces, with what followed from them.
+    fn drop_from(&mut self, index: Index, out: &mut dyn Sink) {
+        self.counters.truncated += 1;
+        self.log.truncate(index);
+        self.find_config();
+        self.find_fences();
+        self.persist_cut(index, out);
+    }
+
+    /// The configuration in force: the newest in the log, or else the ledger's.
+    pub(super) fn find_config(&mut self) {
+        let newest = self.log.newest_seats(self.ledger.seats_at);
+        let (at, seats) = newest.unwrap_or((self.ledger.seats_at, self.ledger.seats));
+        if at != self.config_at {
+            self.promises.hold_all(self.now.after(self.promise));
+        }
+        (self.config_at, self.config) = (at, seats);
+        self.newcomer = match self.log.get(at).map(|entry| &entry.decree) {
+            Some(Decree::Configure { board, .. }) => Some(*board),
+            _ => None,
+        };
+    }
+
+    pub(super) fn find_fences(&mut self) {
+        let mut fences = BoardSet(0);
+        for (_, entry) in self.log.iter().filter(|(index, _)| *index > self.ledger.index) {
+            if let Decree::Fence { board, .. } = &entry.decree {
+                fences.set(*board, true);
+            }
+        }
+        self.pending_fences = fences;
+    }
+
+    fn answer_append(&mut self, board: BoardId, matched: Index, fits: bool, hold: Span, out: &mut dyn Sink) {
+        let reply = Appended { era: self.era, term: self.term, memory: self.memory, matched, fits, hold };
+        self.send_board(board, &Message::Appended(reply), out);
+    }
+
+    /// Whether an append or a page is by the leader to follow; follows it then.
+    fn hear_from_leader(
+        &mut self,
+        board: BoardId,
+        era: crate::ids::Era,
+        term: crate::ids::Term,
+        out: &mut dyn Sink,
+    ) -> bool {
+        if !self.fits_era(era, out) {
+            return false;
+        }
+        if term < self.term {
+            self.answer_append(board, Index(0), false, Span(0), out);
+            return false;
+        }
+        if term > self.term || self.leader != Some(board) {
+            debug_assert!(term > self.term || self.role != Role::Leader, "two leaders in one term");
+            self.follow(term, Some(board), out);
+        }
+        (self.leader_heard, self.era_heard) = (self.now, self.now);
+        self.rest_election();
+        true
+    }
+
+    pub(super) fn on_appended(&mut self, board: BoardId, reply: &Appended, out: &mut dyn Sink) {
+        if reply.era != self.era {
+            return;
+        }
+        if reply.term > self.term {
+            self.follow(reply.term, None, out);
+            return;
+        }
+        if self.role != Role::Leader || reply.term != self.term {
+            return;
+        }
+        let (now, last) = (self.now, self.log.last());
+        let progress = &mut self.peers[board.at()].progress;
+        if progress.memory != reply.memory {
+            (progress.memory, progress.matched) = (reply.memory, Index(0));
+        }
+        self.lead_at = now;
+        let matched = reply.matched.min(last);
+        if !reply.fits {
+            if matched < progress.next.previous() {
+                progress.next = matched.next();
+                progress.sent = matched;
+                progress.page = None;
+            }
+            return;
+        }
+        progress.matched = progress.matched.max(matched);
+        progress.next = progress.next.max(progress.matched.next());
+        if progress.page.take().is_some() {
+            progress.sent = progress.matched;
+        }
+        if reply.hold.0 > 0 {
+            progress.hold_until = now.after(reply.hold);
+            progress.sent = progress.matched;
+        }
+        self.agree(out);
+    }
+
+    /// As leader, finds what a majority has, and agrees to it.
+    pub(super) fn agree(&mut self, out: &mut dyn Sink) {
+        loop {
+            let uncounted = if self.commit < self.config_at { self.newcomer } else { None };
+            #[cfg(feature = "mutations")]
+            let uncounted = uncounted.filter(|_| !self.mutated(super::Mutation::AmnesiacCounts));
+            let mut index = self.log.last();
+            let mut found = false;
+            while index > self.commit && self.log.term_at(index) == Some(self.term) {
+                if self.held_by(index, uncounted) >= self.config.majority() {
+                    found = true;
+                    break;
+                }
+                index = index.previous();
+            }
+            if !found {
+                return;
+            }
+            self.commit_to(index, out);
+        }
+    }
+
+    /// How many members, without `uncounted`, have the log up to `index`.
+    fn held_by(&self, index: Index, uncounted: Option<BoardId>) -> usize {
+        let has = |board: BoardId, memory: crate::ids::Memory| {
+            if board == self.board {
+                return memory == self.memory && self.log.last() >= index;
+            }
+            let Some(peer) = self.peers.get(board.at()) else { return false };
+            #[cfg(feature = "mutations")]
+            let memory = if self.mutated(super::Mutation::AmnesiacCounts) { peer.progress.memory } else { memory };
+            peer.progress.memory == memory && peer.progress.matched >= index
+        };
+        self.config.members().filter(|&(_, board, memory)| Some(board) != uncounted && has(board, memory)).count()
+    }
+
+    /// Everything up to `index` is agreed: applies it.
+    pub(super) fn commit_to(&mut self, index: Index, out: &mut dyn Sink) {
+        let index = index.min(self.log.last());
+        if index <= self.commit {
+            return;
+        }
+        self.commit = index;
+        while self.ledger.index < self.commit {
+            let next = self.ledger.index.next();
+            let Some(entry) = self.log.get(next).cloned() else {
+                debug_assert!(false, "an agreed entry is in the log until it is applied");
+                return;
+            };
+            if let Some((id, outcome)) = self.ledger.apply(next, &entry) {
+                self.answer(&id, outcome, out);
+            }
+        }
+        self.after_apply();
+        let kept = L / 2;
+        if self.log.len() > kept {
+            self.log.forget(self.ledger.index.min(Index(self.log.last().0 - kept as u64)));
+        }
+        self.compact_journal(out);
+    }
+
+    /// What follows from a ledger that has moved.
+    pub(super) fn after_apply(&mut self) {
+        if !self.pending_fences.is_empty() {
+            self.find_fences();
+        }
+        let tenure = self.own_tenure();
+        self.lease.enter(tenure, self.now);
+        self.stirred = true;
+        self.lead_at = self.now;
+    }
+
+    fn send_page(&mut self, board: BoardId, from: Cursor, out: &mut dyn Sink) {
+        if self.sending.0 == 0 || self.sending < self.log.base() {
+            self.staging.copy_from(&self.ledger);
+            self.sending = self.ledger.index;
+        }
+        let mut scratch = [0; PAYLOAD];
+        let mut to = Writer::new(&mut scratch);
+        let next = self.staging.write_page(from, &mut to);
+        let head = PageHead {
+            era: self.era,
+            term: self.term,
+            index: self.sending,
+            from,
+            next,
+            // Only the last page needs it, and it costs a walk over the ledger.
+            checksum: if next == Cursor::END { self.staging.checksum() } else { 0 },
+        };
+        let progress = &mut self.peers[board.at()].progress;
+        (progress.page, progress.sent_at) = (Some(from), self.now);
+        self.send_board(board, &Message::Page(head, to.bytes()), out);
+    }
+
+    pub(super) fn on_page(&mut self, board: BoardId, head: &PageHead, page: &[u8], out: &mut dyn Sink) {
+        if !self.hear_from_leader(board, head.era, head.term, out) {
+            return;
+        }
+        if head.index <= self.commit {
+            self.verified = self.verified.max(head.index);
+            self.answer_append(board, self.verified, true, Span(0), out);
+            return;
+        }
+        if self.intake.index != head.index || head.from == Cursor::START {
+            self.staging.clear();
+            self.intake = Intake { index: head.index, ..Intake::NONE };
+        }
+        if head.from == self.intake.next && head.next > head.from && self.staging.read_page(page).is_ok() {
+            self.intake.next = head.next;
+        }
+        if self.intake.next == Cursor::END {
+            let whole = self.staging.index == head.index && self.staging.checksum() == head.checksum;
+            self.intake = Intake::NONE;
+            if whole {
+                self.install(out);
+                self.verified = self.verified.max(head.index);
+                self.answer_append(board, self.verified, true, Span(0), out);
+                return;
+            }
+        }
+        let ack = PageAck { era: self.era, term: self.term, index: head.index, next: self.intake.next };
+        self.send_board(board, &Message::PageAck(ack), out);
+    }
+
+    /// Makes the received ledger this board's own.
+    fn install(&mut self, out: &mut dyn Sink) {
+        self.counters.snapshots += 1;
+        self.ledger.copy_from(&self.staging);
+        let (index, term) = (self.ledger.index, self.ledger.term);
+        if self.log.term_at(index) == Some(term) {
+            // What was acknowledged behind it stays.
+            self.log.forget(index);
+        } else {
+            self.log.restart(index, term);
+        }
+        self.commit = index;
+        self.find_config();
+        self.find_fences();
+        self.promises.hold_all(self.now.after(self.promise));
+        self.virgin = false;
+        self.after_apply();
+        self.persist_snapshot(out);
+    }
+
+    pub(super) fn on_page_ack(&mut self, board: BoardId, ack: &PageAck, out: &mut dyn Sink) {
+        if ack.era != self.era || self.role != Role::Leader || ack.term != self.term {
+            return;
+        }
+        if self.peers[board.at()].progress.page.is_none() {
+            return;
+        }
+        let from = if ack.index == self.sending { ack.next } else { Cursor::START };
+        self.send_page(board, from, out);
+    }
+}

@@ -1,0 +1,200 @@
+//! Runs: first a phase of faults that looks for what is unsafe, then a healed world that must become whole.
+
+use cluster_proto::ids::{BoardId, GuestId};
+use cluster_proto::ledger::types::{Phase, Wanted};
+use cluster_proto::placement::{Choice, choose, fits_elsewhere};
+
+use crate::dice::Dice;
+use crate::machine::BOARDS;
+use crate::oracle::Violation;
+use crate::plan::{Act, Plan, cast, leader, perform, plan, reform};
+use crate::stats::Stats;
+use crate::world::{Cast, FAIR, World};
+
+/// A healed cluster has this long, in microseconds of simulated time.
+pub const HEAL: u64 = 40_000_000;
+/// How long the operator waits, once a majority's memory is gone, before reforming.
+const OPERATOR: u64 = 3_000_000;
+/// How often wholeness is looked for.
+const LOOK: u64 = 100_000;
+
+/// A run that failed, shrunk.
+#[derive(Debug)]
+pub struct Failure {
+    /// Its seed.
+    pub seed: u64,
+    /// What does not hold.
+    pub violation: Violation,
+    /// The acts that are needed for it.
+    pub plan: Plan,
+    /// Its cast.
+    pub cast: Cast,
+}
+
+/// Everything about a seed.
+#[must_use]
+pub fn design(seed: u64) -> (Cast, Plan) {
+    let mut dice = Dice::new(seed ^ 0x5eed);
+    let cast = cast(&mut dice);
+    let span = dice.between(4_000_000, 20_000_000);
+    let plan = plan(&mut dice, &cast, span);
+    (cast, plan)
+}
+
+/// Runs a plan with a cast. The statistics are those up to its end or its failure.
+pub fn run(seed: u64, cast: &Cast, plan: &Plan) -> (Stats, Result<(), Violation>) {
+    let mut world = World::new(cast.clone(), seed);
+    let result = both_phases(&mut world, plan);
+    world.stats.seeds = 1;
+    world.stats.simulated_us = world.now;
+    (world.stats, result)
+}
+
+fn both_phases(world: &mut World, plan: &Plan) -> Result<(), Violation> {
+    for board in 0..world.machines.len() {
+        world.boot(board);
+    }
+    for (at, act) in plan {
+        world.run_to((*at).max(world.now))?;
+        perform(world, act)?;
+    }
+    heal(world)
+}
+
+/// Ends all faults, and waits for the cluster to be whole.
+fn heal(world: &mut World) -> Result<(), Violation> {
+    world.cut = [[false; BOARDS]; BOARDS];
+    world.weather = FAIR;
+    world.start_fails = 0;
+    for board in 0..world.machines.len() {
+        world.boot(board);
+        world.wake(board);
+    }
+    let start = world.now;
+    let mut orphaned_since = None;
+    let mut missing = String::new();
+    while world.now - start < HEAL {
+        world.run_to(world.now + LOOK)?;
+        match whole(world)? {
+            None => {
+                world.stats.heal_ms_max = world.stats.heal_ms_max.max((world.now - start) / 1_000);
+                // It must also stay whole.
+                return world.run_to(world.now + 1_000_000);
+            }
+            Some(what) => missing = what,
+        }
+        if world.oracle.majority_lost() && leader(world).is_none() {
+            let since = *orphaned_since.get_or_insert(world.now);
+            if world.now - since > OPERATOR {
+                reform(world)?;
+                orphaned_since = None;
+            }
+        } else {
+            orphaned_since = None;
+        }
+    }
+    Err(Violation { property: "wholeness", detail: format!("{} s after the last fault: {missing}", HEAL / 1_000_000) })
+}
+
+/// What keeps the cluster from being whole, if anything does.
+fn whole(world: &mut World) -> Result<Option<String>, Violation> {
+    let Some(at) = leader(world) else { return Ok(Some("no leader".into())) };
+    let node = &world.machines[at].node;
+    let ledger = node.ledger();
+    if ledger.disarmed || ledger.boards().any(|(_, board)| board.disarmed) {
+        for board in 0..world.machines.len() {
+            let off = cluster_proto::ledger::types::Operation::Disarm { board: BoardId(board as u8), on: false };
+            world.order(at, off)?;
+        }
+        return Ok(Some("disarmed".into()));
+    }
+    if !node.is_settled_leader() {
+        return Ok(Some("leader is busy".into()));
+    }
+    for (board, machine) in world.machines.iter().enumerate() {
+        let id = BoardId(board as u8);
+        if machine.node.era() != node.era() || machine.node.ledger().index != ledger.index {
+            return Ok(Some(format!("board {board} is behind")));
+        }
+        if ledger.seats.memory(id).is_some_and(|memory| memory != machine.node.memory()) {
+            return Ok(Some(format!("board {board} has no seat")));
+        }
+        let Some(entry) = ledger.board(id) else { continue };
+        if !machine.witness && (entry.tenure.0 == 0 || entry.incarnation != machine.node.incarnation()) {
+            return Ok(Some(format!("board {board} is out")));
+        }
+    }
+    Ok(guests_whole(world, at))
+}
+
+fn guests_whole(world: &World, at: usize) -> Option<String> {
+    let ledger = world.machines[at].node.ledger();
+    for (id, epoch, guest) in ledger.guests() {
+        let place = usize::from(guest.owner.0);
+        match (guest.wanted, guest.phase) {
+            (Wanted::Stopped, Phase::Unowned) => {}
+            (Wanted::Running, Phase::Unowned) => {
+                if choose(ledger, id) != Choice::Nowhere {
+                    return Some(format!("guest {id} does not run, but could"));
+                }
+            }
+            (Wanted::Running, Phase::Running) => {
+                let drained = ledger.board(guest.owner).is_some_and(|board| board.drained);
+                if drained && fits_elsewhere(ledger, id, guest.owner) {
+                    return Some(format!("guest {id} has not left"));
+                }
+                let machine = &world.machines[place];
+                let copy = machine.copies[id.at()];
+                let permit = machine.node.permit(id, machine.clock.local(world.now));
+                if copy.is_none_or(|copy| copy.frozen || copy.epoch != epoch) || permit.is_none() {
+                    return Some(format!("guest {id} runs only on paper"));
+                }
+            }
+            _ => return Some(format!("guest {id} is between places")),
+        }
+    }
+    let stray = |machine: &crate::machine::Machine, guest: usize| {
+        machine.copies[guest].is_some() && ledger.guest(GuestId(guest as u16)).is_none()
+    };
+    let strays = world.machines.iter().any(|machine| (0..machine.copies.len()).any(|guest| stray(machine, guest)));
+    strays.then(|| "a copy of no guest".into())
+}
+
+/// Runs a seed; a failure is shrunk.
+///
+/// # Errors
+/// The failure.
+pub fn run_seed(seed: u64) -> (Stats, Option<Failure>) {
+    let (cast, plan) = design(seed);
+    let (stats, result) = run(seed, &cast, &plan);
+    let failure = result.err().map(|violation| shrink(seed, cast, plan, violation));
+    (stats, failure)
+}
+
+/// Leaves acts out as long as the same property fails.
+#[must_use]
+pub fn shrink(seed: u64, cast: Cast, mut plan: Plan, mut violation: Violation) -> Failure {
+    let mut chunk = plan.len().div_ceil(2);
+    while chunk > 0 {
+        let mut at = 0;
+        while at < plan.len() {
+            let mut shorter = plan.clone();
+            shorter.drain(at..(at + chunk).min(plan.len()));
+            match run(seed, &cast, &shorter).1 {
+                Err(again) if again.property == violation.property => {
+                    violation = again;
+                    plan = shorter;
+                }
+                _ => at += chunk,
+            }
+        }
+        chunk /= 2;
+    }
+    Failure { seed, violation, plan, cast }
+}
+
+/// The last acts that matter, one a line.
+#[must_use]
+pub fn trace(plan: &[(u64, Act)]) -> String {
+    plan.iter().map(|(at, act)| format!("  {:>9} ms  {act:?}\n", at / 1_000)).collect()
+}

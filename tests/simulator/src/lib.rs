@@ -1,0 +1,15 @@
+//! Whole clusters in one process, from one seed, a thousand times faster than life.
+//!
+//! A newcomer reads: [`world`] (boards, network, disks and time), [`machine`] (one board around its node), [`oracle`] (the properties that
+//! must hold after every step), [`plan`] (what goes wrong), [`campaign`] (a run: faults, then healing), [`figures`] (what is measured).
+//! A seed and a commit replay any run.
+#![forbid(unsafe_code)]
+
+pub mod campaign;
+pub mod dice;
+pub mod figures;
+pub mod machine;
+pub mod oracle;
+pub mod plan;
+pub mod stats;
+pub mod world;
