@@ -70,10 +70,13 @@ impl<'a> Entries<'a> {
             return Err(lost(Fault::TooManyEntries));
         }
         let rest = self.archive.get(self.at..).unwrap_or_default();
-        let header = rest.get(..HEADER_BYTES).ok_or(lost(Fault::ArchiveEnds))?;
-        if !MAGICS.iter().any(|magic| header.starts_with(magic)) {
+        let magic = rest
+            .get(..MAGICS[0].len())
+            .ok_or(lost(Fault::ArchiveEnds))?;
+        if !MAGICS.contains(&magic) {
             return Err(lost(Fault::NotAnEntry));
         }
+        let header = rest.get(..HEADER_BYTES).ok_or(lost(Fault::ArchiveEnds))?;
         let length = hexadecimal(header, LENGTH_AT).ok_or(lost(Fault::NotAnEntry))?;
         let name_length = hexadecimal(header, NAME_LENGTH_AT).ok_or(lost(Fault::NotAnEntry))?;
         let name = name_length
