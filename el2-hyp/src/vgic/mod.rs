@@ -70,3 +70,6 @@ pub use list::{Control, ListRegister, ListRegisters, MAX_LIST_REGISTERS, Origin,
 pub use model::{ConfigError, Vgic};
 pub use register::Reading;
 pub use resident::Unloaded;
+
+#[cfg(test)]
+mod tests;

@@ -159,7 +159,7 @@ impl Vgic {
         let word = word % WORDS;
         let owned = cpu.owned[word];
         let ready = (bank.signalled(self.group_on) | bank.active) & !bank.listed & owned;
-        let fresh = ready & !cpu.ready[word];
+        let fresh = ready & (changed | !cpu.ready[word]);
         cpu.ready[word] = ready;
         let mut attention = cpu.attention;
         if fresh != 0 {
@@ -363,14 +363,32 @@ impl Vgic {
         let intid = Intid::wrap(sgi & 0xf);
         let mut told = VcpuMask::EMPTY;
         for target in targets & self.everyone() {
-            if self.version == Version::V2 {
-                let sources = &mut self.cpus[target.index()].sources[intid.place() % 16];
-                *sources |= VcpuMask::one(source).0;
-            }
-            // One more sender of an SGI that waits already changes nothing for now.
-            told |= self.latch(target, intid);
+            told |= if self.version == Version::V2 {
+                self.add_sources(target, intid, VcpuMask::one(source).0)
+            } else {
+                self.latch(target, intid)
+            };
         }
         told
+    }
+
+    /// GICv2: more senders, at least one, for `vcpu`'s SGI.
+    #[inline]
+    pub(super) fn add_sources(&mut self, vcpu: VcpuId, sgi: Intid, senders: u8) -> VcpuMask {
+        let bank = &mut self.banks[vcpu.index()];
+        let cpu = &mut self.cpus[vcpu.index()];
+        let place = sgi.place() % 16;
+        cpu.sources[place] |= senders;
+        let waits = bank.latch & sgi.bit() != 0;
+        bank.latch |= sgi.bit();
+        // One more sender of an SGI that waits already changes nothing, unless it is the listed one: that one has to be
+        // folded, so that the two become one if the first was not acknowledged yet.
+        let again =
+            bank.listed_latch & sgi.bit() != 0 && VcpuMask(senders).contains(cpu.in_service[place]);
+        if waits && !again {
+            return VcpuMask::EMPTY;
+        }
+        self.touch(vcpu, 0, sgi.bit())
     }
 
     /// Whether `vcpu` has something to be woken for: an interrupt to deliver that is not active. Exact when nothing

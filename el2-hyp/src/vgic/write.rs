@@ -1,10 +1,8 @@
 //! What the guest's writes do.
 
 use super::ids::{Frame, Intid, Priority, VcpuId, VcpuMask, Version, WORDS, Width};
-use super::list::Control;
 use super::model::{Vgic, bank};
 use super::register::{Bits, Register, WAKER_SLEEP, bytes};
-use super::state::{READY, STALE};
 
 impl Vgic {
     /// The guest's write of `width` bytes of `value` at `offset` of `frame`, made by `vcpu`.
@@ -185,22 +183,7 @@ impl Vgic {
             return VcpuMask::EMPTY;
         }
         *slot = priority;
-        let told = self.touch_one(vcpu, intid);
-        told | self.reorder(vcpu, intid)
-    }
-
-    /// A ready interrupt's priority has changed: the choice of what is listed may change with it.
-    fn reorder(&mut self, vcpu: VcpuId, intid: Intid) -> VcpuMask {
-        let Some(owner) = self.owner(vcpu, intid) else {
-            return VcpuMask::EMPTY;
-        };
-        let cpu = &mut self.cpus[owner.index()];
-        let overflown = cpu.control != Control::NONE;
-        if !overflown || cpu.ready[intid.word()] & intid.bit() == 0 {
-            return VcpuMask::EMPTY;
-        }
-        cpu.attention |= READY | STALE;
-        VcpuMask::one(owner)
+        self.touch_one(vcpu, intid)
     }
 
     /// Only SPIs have a trigger to choose.
@@ -220,12 +203,11 @@ impl Vgic {
     }
 
     fn set_sources(&mut self, vcpu: VcpuId, sgi: Intid, byte: u8) -> VcpuMask {
-        let sources = &mut self.cpus[vcpu.index()].sources[sgi.place() % 16];
-        *sources |= byte & VcpuMask::first(self.count as usize).0;
-        if *sources == 0 {
+        let senders = byte & VcpuMask::first(self.vcpus()).0;
+        if senders == 0 {
             return VcpuMask::EMPTY;
         }
-        self.latch(vcpu, sgi)
+        self.add_sources(vcpu, sgi, senders)
     }
 
     fn clear_sources(&mut self, vcpu: VcpuId, sgi: Intid, byte: u8) -> VcpuMask {

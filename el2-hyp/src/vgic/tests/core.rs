@@ -1,9 +1,7 @@
 //! A core's list registers and virtual CPU interface, as hardware behaves
 //! (IHI 0048B chapter 5, IHI 0069 chapter 6). Entries pass through the architecture's encoding.
 
-use super::super::list::{
-    decode_v2, decode_v3, encode_v2, encode_v3, state_v2, state_v3,
-};
+use super::super::list::{decode_v2, decode_v3, encode_v2, encode_v3, state_v2, state_v3};
 use super::super::{Control, Intid, ListRegister, ListRegisters, Origin, State, VcpuId, Version};
 use super::{PHYSICAL, vcpu};
 
@@ -71,8 +69,9 @@ impl Core {
             .collect()
     }
 
-    pub(super) fn all_zero(&self) -> bool {
-        self.registers.iter().all(|raw| *raw == 0)
+    /// Whether the list registers are as another virtual processor may find them.
+    pub(super) fn idle(&self) -> bool {
+        self.empty().count_ones() as usize == self.registers.len()
     }
 
     fn source(entry: &ListRegister) -> VcpuId {
@@ -89,7 +88,10 @@ impl Core {
             .into_iter()
             .filter(|entry| entry.state == State::Pending)
             .min_by_key(|entry| entry.priority)?;
-        let limit = self.running.last().map_or(0xf8 + 8, |top| u32::from(top.priority));
+        let limit = self
+            .running
+            .last()
+            .map_or(0xf8 + 8, |top| u32::from(top.priority));
         (u32::from(best.priority.byte()) < limit).then(|| Acknowledged {
             intid: best.intid,
             source: Self::source(&best),
@@ -147,7 +149,10 @@ impl Core {
     /// Whether the maintenance interrupt is asserted.
     pub(super) fn maintenance(&self) -> bool {
         let ended = (0..self.registers.len()).any(|slot| self.reports_end(slot));
-        let pending = self.entries().iter().any(|entry| entry.state == State::Pending);
+        let pending = self
+            .entries()
+            .iter()
+            .any(|entry| entry.state == State::Pending);
         ended
             || self.control.no_pending && !pending
             || self.control.entry_not_present && self.eoi_count != 0
@@ -165,7 +170,9 @@ impl Core {
         let entries = self.entries();
         for (place, entry) in entries.iter().enumerate() {
             assert!(
-                entries[..place].iter().all(|other| other.intid != entry.intid),
+                entries[..place]
+                    .iter()
+                    .all(|other| other.intid != entry.intid),
                 "twice in list registers: {entries:?}"
             );
             if matches!(entry.origin, Origin::Hardware { .. }) {
@@ -184,7 +191,9 @@ impl ListRegisters for Core {
     fn empty(&self) -> u32 {
         let mut empty = 0;
         for slot in 0..self.registers.len() {
-            let invalid = self.entry(slot).is_none_or(|entry| entry.state == State::Invalid);
+            let invalid = self
+                .entry(slot)
+                .is_none_or(|entry| entry.state == State::Invalid);
             if invalid && !self.reports_end(slot) {
                 empty |= 1 << slot;
             }

@@ -2,21 +2,34 @@
 //!
 //! - `core`: a core's list registers and virtual CPU interface, as hardware behaves.
 //! - `reference`: a controller with no list registers, written plainly from the specification.
-//! - `machine`: both in lockstep, driven by operations; what a guest sees must agree after each.
+//! - `machine`, `guest`: both in lockstep, driven by operations; what a guest sees must agree after each.
 //! - `lockstep`: random operations. `late`: random operations with kicks that arrive late.
-//! - `registers`, `delivery`, `mapped`, `codec`: one rule each.
+//! - `registers`, `delivery`, `sgi`, `overflow`, `mapped`, `codec`: one rule each, the scene set by `scene`.
 
 mod codec;
 mod core;
 mod delivery;
+mod guest;
 mod late;
 mod lockstep;
 mod machine;
 mod mapped;
+mod overflow;
 mod reference;
 mod registers;
+mod scene;
+mod sgi;
 
 use super::{Intid, MappedInterrupt, VcpuId, Version, Vgic};
+
+/// `least` cases, or as many as PROPTEST_CASES says when that is more.
+fn cases(least: u32) -> proptest::test_runner::Config {
+    let config = proptest::test_runner::Config::default();
+    proptest::test_runner::Config {
+        cases: config.cases.max(least),
+        ..config
+    }
+}
 
 /// The physical interrupt behind the virtual timer.
 const PHYSICAL: u32 = 27;

@@ -86,9 +86,11 @@ impl Reference {
         let route = self.route[intid.number() as usize];
         match self.version {
             Version::V2 => (0..self.vcpus).find(|index| route >> index & 1 != 0),
-            Version::V3 if route >> 31 & 1 != 0 => {
-                Some((0..self.vcpus).find(|index| self.awake[*index]).unwrap_or(0))
-            }
+            Version::V3 if route >> 31 & 1 != 0 => Some(
+                (0..self.vcpus)
+                    .find(|index| self.awake[*index])
+                    .unwrap_or(0),
+            ),
             Version::V3 => {
                 let affinity = route & 0xff_00ff_ffff;
                 (0..self.vcpus).find(|index| *index as u64 == affinity)
@@ -112,7 +114,10 @@ impl Reference {
             .map(intid)
             .filter(|intid| self.eligible(of, *intid))
             .collect();
-        let urgent = eligible.iter().map(|intid| self.get(of, *intid).priority).min();
+        let urgent = eligible
+            .iter()
+            .map(|intid| self.get(of, *intid).priority)
+            .min();
         eligible
             .into_iter()
             .filter(|intid| Some(self.get(of, *intid).priority) == urgent)
@@ -123,7 +128,10 @@ impl Reference {
         let sourced = self.sourced(intid);
         let it = self.get_mut(of, intid);
         if sourced {
-            assert!(it.sources >> source.index() & 1 != 0, "a sender that sent nothing");
+            assert!(
+                it.sources >> source.index() & 1 != 0,
+                "a sender that sent nothing"
+            );
             it.sources &= !(1 << source.index());
         }
         it.latch = false;

@@ -1,0 +1,109 @@
+//! More interrupts than list registers.
+
+use super::super::Control;
+use super::intid;
+use super::machine::Op;
+use super::scene::{BOTH, edge, end, machine, take};
+
+#[test]
+fn the_most_urgent_come_first_when_more_wait_than_fit() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 3, false);
+        for number in 32..48 {
+            edge(&mut machine, number, ((number * 5 % 16) << 3) as u8);
+        }
+        for number in 32..48 {
+            machine.apply(&Op::Pulse(intid(number)));
+        }
+        machine.settle();
+        assert!(machine.cores[0].control.no_pending, "more wait");
+        assert!(!machine.cores[0].control.entry_not_present);
+        let mut order = Vec::new();
+        while let Some((number, _)) = take(&mut machine, 0) {
+            order.push(number * 5 % 16);
+            end(&mut machine, 0);
+        }
+        assert_eq!(order, (0..16).collect::<Vec<_>>());
+        assert_eq!(
+            machine.cores[0].control,
+            Control::NONE,
+            "nothing is left to watch"
+        );
+    }
+}
+
+#[test]
+fn active_ones_beyond_the_list_registers_end_in_order() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 2, false);
+        for number in 32..40 {
+            edge(&mut machine, number, 0x80 - (8 * (number - 32)) as u8);
+        }
+        for number in 32..40 {
+            machine.apply(&Op::Pulse(intid(number)));
+            assert_eq!(take(&mut machine, 0), Some((number, 0)), "nested");
+        }
+        assert!(machine.cores[0].control.entry_not_present);
+        for number in (32..40).rev() {
+            machine.apply(&Op::Read {
+                by: 0,
+                of: 0,
+                bits: 5,
+                word: 1,
+            });
+            machine.apply(&Op::Pulse(intid(number)));
+            end(&mut machine, 0);
+            assert_eq!(take(&mut machine, 0), Some((number, 0)), "again");
+            end(&mut machine, 0);
+        }
+        assert_eq!(take(&mut machine, 0), None);
+        assert_eq!(machine.cores[0].control, Control::NONE);
+    }
+}
+
+#[test]
+fn deactivations_out_of_order_are_trapped() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 2, true);
+        for number in 32..40 {
+            edge(&mut machine, number, 0x80);
+            machine.apply(&Op::Pulse(intid(number)));
+        }
+        for _ in 0..8 {
+            assert!(take(&mut machine, 0).is_some());
+            end(&mut machine, 0);
+        }
+        assert!(machine.cores[0].control.trap_deactivate);
+        for left in (0..8).rev() {
+            machine.apply(&Op::Deactivate(0, 5 * left % (left + 1)));
+            machine.apply(&Op::Read {
+                by: 0,
+                of: 0,
+                bits: 6,
+                word: 1,
+            });
+            machine.settle();
+            machine.check();
+        }
+        assert_eq!(machine.cores[0].control, Control::NONE);
+    }
+}
+
+#[test]
+fn nothing_stays_behind_on_a_core() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 2, false);
+        for number in 32..40 {
+            edge(&mut machine, number, 8 * (number - 32) as u8);
+            machine.apply(&Op::Pulse(intid(number)));
+        }
+        assert_eq!(take(&mut machine, 0), Some((32, 0)));
+        machine.apply(&Op::Load(0, false));
+        assert!(machine.cores[0].idle());
+        assert_eq!(machine.cores[0].control, Control::NONE);
+        machine.check();
+        machine.apply(&Op::Load(0, true));
+        end(&mut machine, 0);
+        assert_eq!(take(&mut machine, 0), Some((33, 0)));
+    }
+}
