@@ -15,8 +15,6 @@ use crate::report::{EXIT_CODES, Failure};
 
 /// What stands before a place in the image.
 const MARK: &str = "image+0x";
-/// What stands before the frame that was executing; all others hold return addresses.
-const INNERMOST: &str = "#0 ";
 
 /// Put function names, files and lines to the backtrace of a board's console.
 #[derive(clap::Args)]
@@ -142,7 +140,11 @@ impl<'a> Image<'a> {
     fn frames(&self, address: u64) -> Vec<Frame> {
         let mut frames = self.debug_frames(address).unwrap_or_default();
         if frames.is_empty() {
-            let symbol = self.symbols.before(address);
+            // Arm's mapping symbols, `$x` and `$d`, name no function.
+            let symbol = self
+                .symbols
+                .before(address)
+                .filter(|symbol| !symbol.name().starts_with('$'));
             frames.extend(symbol.map(|symbol| Frame {
                 function: addr2line::demangle_auto(symbol.name().into(), None).into_owned(),
                 file: None,
@@ -174,20 +176,14 @@ impl<'a> Image<'a> {
     }
 }
 
-/// The place that a line names. A return address is that of the instruction behind the call, so for
-/// all frames but the innermost the place is a byte earlier, within the call.
+/// The place that a line names. It is looked up as it is: for callers the image prints where the call stands, not where
+/// it returns to.
 fn place(line: &str) -> Option<u64> {
-    let (before, rest) = line.split_once(MARK)?;
+    let (_, rest) = line.split_once(MARK)?;
     let digits = rest
         .find(|character: char| !character.is_ascii_hexdigit())
         .unwrap_or(rest.len());
-    let place = u64::from_str_radix(&rest[..digits], 16).ok()?;
-    let is_return = before.contains('#') && !before.contains(INNERMOST);
-    Some(if is_return {
-        place.saturating_sub(1)
-    } else {
-        place
-    })
+    u64::from_str_radix(&rest[..digits], 16).ok()
 }
 
 #[cfg(test)]
@@ -199,7 +195,7 @@ mod tests {
         assert_eq!(place("  #0 image+0x1a2b4"), Some(0x1a2b4));
         assert_eq!(
             place("[core 1]  #3 image+0x1a2b4 (stack 0x80)"),
-            Some(0x1a2b3)
+            Some(0x1a2b4)
         );
         assert_eq!(place("pc image+0x10, lr 0x20"), Some(0x10));
         assert_eq!(place("#1 image+0x"), None);

@@ -306,19 +306,23 @@ fn lay_above(
     memory: u64,
     initrd: Option<u64>,
 ) -> Result<(Option<Place>, Place), ImageError> {
-    // `start` lies within memory, so neither rounding can wrap.
-    let offset = start.next_multiple_of(INITRD_ALIGN);
+    let offset = aligned(Part::Initrd, start, INITRD_ALIGN, memory)?;
     let end = within(Part::Initrd, offset, initrd.unwrap_or(0), memory)?;
     let place = initrd.map(|size| Place { offset, size });
-    let offset = end.next_multiple_of(DEVICE_TREE_ALIGN);
+    let offset = aligned(Part::DeviceTree, end, DEVICE_TREE_ALIGN, memory)?;
     within(Part::DeviceTree, offset, DEVICE_TREE_BYTES, memory)?;
-    Ok((
-        place,
-        Place {
-            offset,
-            size: DEVICE_TREE_BYTES,
-        },
-    ))
+    let device_tree = Place {
+        offset,
+        size: DEVICE_TREE_BYTES,
+    };
+    Ok((place, device_tree))
+}
+
+/// The first multiple of `align` from `start`.
+fn aligned(part: Part, start: u64, align: u64, has: u64) -> Result<u64, ImageError> {
+    let needs = u64::MAX;
+    let offset = start.checked_next_multiple_of(align);
+    offset.ok_or(ImageError::DoesNotFit { part, needs, has })
 }
 
 /// The end of a part, if that lies within memory.

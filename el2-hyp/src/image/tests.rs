@@ -122,6 +122,19 @@ fn strangers_are_refused_by_name() {
     );
 }
 
+#[test]
+fn a_memory_up_to_the_last_address_is_no_trap() {
+    let image = Kernel::new(&head(0, u64::MAX, 0), MIB).unwrap();
+    let error = image.layout(u64::MAX, None).unwrap_err();
+    assert!(matches!(
+        error,
+        ImageError::DoesNotFit {
+            part: Part::Initrd,
+            ..
+        }
+    ));
+}
+
 proptest! {
     /// Whatever a kernel says of itself, its layout is sound or refused.
     #[test]
@@ -154,6 +167,7 @@ proptest! {
     fn any_head_is_survived(head in prop::collection::vec(any::<u8>(), 0..80), length: u64, memory: u64, initrd: Option<u64>) {
         if let Ok(kernel) = Kernel::new(&head, length) {
             let _ = kernel.layout(memory, initrd);
+            let _ = kernel.layout(u64::MAX - memory % (4 * MIB), initrd);
         }
     }
 }
