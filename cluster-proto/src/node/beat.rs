@@ -40,7 +40,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             stamp: self.now,
             leaseless_ms: u16::try_from(leaseless).unwrap_or(u16::MAX),
             config_at: self.config_at,
-            unwanted: if self.role == Role::Leader { self.unwanted } else { BoardSet(0) },
+            // One that is being fenced stays unwanted even when it is heard again: the log cannot go on before promises to it end.
+            unwanted: if self.role == Role::Leader { BoardSet(self.unwanted.0 | self.pending_fences.0) } else { BoardSet(0) },
             manifest: self.manifest,
         }
     }

@@ -147,8 +147,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             return self.join_era(era, out);
         }
         let votes = self.config.memory(self.board).is_some();
-        let lonely = !votes && !self.lease.holds(self.now) && self.now.since(self.era_heard) > ERA_PATIENCE;
-        if era.generation > self.era.generation || lonely {
+        let lonely = !self.lease.holds(self.now) && self.now.since(self.era_heard) > ERA_PATIENCE;
+        // A voter gives up what it remembers only for a history that is not older: a second reform around a board that knew nothing of the first.
+        let may_yield = lonely && (!votes || era.generation == self.era.generation);
+        if era.generation > self.era.generation || may_yield {
             self.counters.eras_left += 1;
             self.destroy_copies(out);
             let memory = Memory(self.random.name());
@@ -205,7 +207,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             seats = seats.with(board, memory);
         }
         self.ledger.reform(self.board);
-        let era = Era { generation: self.newest_generation.max(self.era.generation) + 1, nonce: self.random.name() };
+        // A board that remembers nothing cannot know of the first founding; that its generation was 1 is likely.
+        let era = Era { generation: self.newest_generation.max(self.era.generation).max(1) + 1, nonce: self.random.name() };
         self.enter_first(era, seats, Reason::Reformed, out);
         self.lead_first(out);
         self.tell(id, Outcome::Done { number: crate::ledger::apply::NO_NUMBER }, operator, out);

@@ -51,6 +51,11 @@ tagged! {
             /// From where.
             from: Index,
         },
+        /// Everything up to here was agreed.
+        6 => Agreed {
+            /// Up to where.
+            commit: Index,
+        },
     }
 }
 
@@ -132,6 +137,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             return;
         }
         self.journal_length = 0;
+        self.journaled_commit = self.ledger.index;
         let identity = Record::Identity { era: self.era, memory: self.memory, board: self.board };
         self.record(Journal::Begin, &identity, &[], out);
         let mut at = Cursor::START;
@@ -154,8 +160,16 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.record(Journal::Complete, &Record::Voted { term: self.term, voted: self.voted }, &[], out);
     }
 
+    /// Notes now and then what is agreed, so that a recalled log is not full of what nobody knows to be; and writes a long journal anew.
     pub(super) fn compact_journal(&mut self, out: &mut dyn Sink) {
-        if self.journaled && self.journal_length > LONG {
+        if !self.journaled {
+            return;
+        }
+        if self.commit.0 - self.journaled_commit.0 >= L as u64 / 8 {
+            self.journaled_commit = self.commit;
+            self.record(Journal::Append, &Record::Agreed { commit: self.commit }, &[], out);
+        }
+        if self.journal_length > LONG {
             self.persist_snapshot(out);
         }
     }
@@ -209,27 +223,21 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                     return Err(JournalError::Disorder);
                 }
                 self.log.truncate(index);
-                self.make_room()?;
+                if self.log.is_full() {
+                    self.log.forget(self.ledger.index);
+                }
                 self.log.push(entry).map_err(|_| JournalError::Disorder)?;
             }
             Record::Voted { term, voted } => (self.term, self.voted) = (term, voted),
             Record::Cut { from } => self.log.truncate(from),
+            Record::Agreed { commit } => {
+                while self.ledger.index < commit {
+                    let index = self.ledger.index.next();
+                    let entry = self.log.get(index).cloned().ok_or(JournalError::Disorder)?;
+                    self.ledger.apply(index, &entry);
+                }
+            }
         }
-        Ok(())
-    }
-
-    /// Applies the oldest entries when the log is full: a longer log was only possible because they were agreed.
-    fn make_room(&mut self) -> Result<(), JournalError> {
-        if !self.log.is_full() {
-            return Ok(());
-        }
-        let keep = L as u64 / 2;
-        while self.ledger.index.0 + keep < self.log.last().0 {
-            let index = self.ledger.index.next();
-            let entry = self.log.get(index).cloned().ok_or(JournalError::Disorder)?;
-            self.ledger.apply(index, &entry);
-        }
-        self.log.forget(self.ledger.index);
         Ok(())
     }
 }

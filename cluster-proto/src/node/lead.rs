@@ -63,6 +63,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if entry.tenure.0 == 0 {
             return None;
         }
+        let tenure = entry.tenure;
         let (incarnation, disarmed) = (entry.incarnation, entry.disarmed || self.ledger.disarmed);
         if board == self.board {
             return if incarnation == self.incarnation { None } else { Some(Reason::Rebooted) };
@@ -78,7 +79,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             // A leader that has only just met its peers waits for this one to speak.
             return None;
         }
-        let leaseless = peer.status.as_ref().map_or(0, |status| u64::from(status.leaseless_ms));
+        // Only what it says about its present tenure counts: before that it could have no lease.
+        let present = peer.status.as_ref().filter(|status| status.tenure == tenure);
+        let leaseless = present.map_or(0, |status| u64::from(status.leaseless_ms));
         let heard_here = peer.detector.hears(self.now);
         if heard_here && Span::millis(leaseless) > LEASELESS_PATIENCE {
             return Some(Reason::Leaseless);
@@ -102,7 +105,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             }
             voter == board || peer.hears.has(board)
         };
-        self.config.members().filter(|&(_, voter, _)| hears(voter)).count()
+        let counts = |voter: BoardId, memory: Memory| voter == self.board || self.remembers(voter, memory);
+        self.config.members().filter(|&(_, voter, memory)| counts(voter, memory) && hears(voter)).count()
     }
 
     /// Gives seats back to voters that lost their memory, one change at a time.

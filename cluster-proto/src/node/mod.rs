@@ -235,6 +235,8 @@ pub struct Node<A, const B: usize, const G: usize, const D: usize, const L: usiz
     /// The snapshot in `staging` that is being sent; zero: none.
     sending: Index,
     journal_length: u32,
+    /// Which commit the journal knows.
+    journaled_commit: Index,
 
     peers: [Peer; B],
     operators: [OperatorSession; crate::limits::OPERATORS],
@@ -309,6 +311,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             intake: Intake::NONE,
             sending: Index(0),
             journal_length: 0,
+            journaled_commit: Index(0),
             peers: [const { Peer::NEW }; B],
             operators: [const { OperatorSession::NEW }; crate::limits::OPERATORS],
             forwards: heapless::Vec::new(),
@@ -403,6 +406,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.newcomer = None;
         self.staging_free();
         self.journal_length = 0;
+        self.journaled_commit = Index(0);
         self.pending_fences = crate::ids::BoardSet(0);
         self.unwanted = crate::ids::BoardSet(0);
         self.lease = Lease::NEW;

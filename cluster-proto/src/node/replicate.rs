@@ -42,9 +42,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     /// As leader, puts a decree into its log. Returns whether there was room. It is sent by [`Self::spread`].
     pub(super) fn propose(&mut self, decree: Decree, out: &mut dyn Sink) -> bool {
+        // The last places are kept for what begins a term, without which nothing of the former ones could be agreed.
+        let waiting = self.log.last().0 - self.ledger.index.0;
+        let reserved = !matches!(decree, Decree::Begin {}) && waiting >= (L - L / 4) as u64;
         let entry = Entry { term: self.term, decree };
-        // The last places are kept for the leader's own decrees, without which nothing would go on.
-        if self.take_entry(entry, out).is_err() {
+        if reserved || self.take_entry(entry, out).is_err() {
             self.counters.log_full += 1;
             return false;
         }
@@ -195,7 +197,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             if index <= self.log.last() {
                 self.drop_from(index, out);
             }
+            // One that is agreed without this voter breaks no promise of this voter.
             if let Decree::Fence { board, tenure, .. } = &entry.decree
+                && index > head.commit
                 && let Some(hold) = self.holds_fence(*board, *tenure)
             {
                 self.counters.fence_held += 1;
@@ -323,27 +327,30 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     /// As leader, finds what a majority has, and agrees to it.
     pub(super) fn agree(&mut self, out: &mut dyn Sink) {
         loop {
-            let uncounted = if self.commit < self.config_at { self.newcomer } else { None };
-            #[cfg(feature = "mutations")]
-            let uncounted = uncounted.filter(|_| !self.mutated(super::Mutation::AmnesiacCounts));
             let mut index = self.log.last();
-            let mut found = false;
-            while index > self.commit && self.log.term_at(index) == Some(self.term) {
-                if self.held_by(index, uncounted) >= self.config.majority() {
-                    found = true;
-                    break;
-                }
+            while index > self.commit && self.log.term_at(index) == Some(self.term) && !self.is_held(index) {
                 index = index.previous();
             }
-            if !found {
+            if index <= self.commit || self.log.term_at(index) != Some(self.term) {
                 return;
             }
             self.commit_to(index, out);
         }
     }
 
-    /// How many members, without `uncounted`, have the log up to `index`.
-    fn held_by(&self, index: Index, uncounted: Option<BoardId>) -> usize {
+    /// Whether enough voters have the log up to `index`. What lets a newcomer in needs a majority of the others; what follows
+    /// it, one with the newcomer.
+    fn is_held(&self, index: Index) -> bool {
+        let uncounted = if self.commit < self.config_at { self.newcomer } else { None };
+        #[cfg(feature = "mutations")]
+        let uncounted = uncounted.filter(|_| !self.mutated(super::Mutation::AmnesiacCounts));
+        let by_others = uncounted.is_none() || self.majority_has(index, uncounted);
+        let by_all = (uncounted.is_some() && index <= self.config_at) || self.majority_has(index, None);
+        by_others && by_all
+    }
+
+    /// Whether a majority of the members other than `uncounted` have the log up to `index`.
+    fn majority_has(&self, index: Index, uncounted: Option<BoardId>) -> bool {
         let has = |board: BoardId, memory: crate::ids::Memory| {
             if board == self.board {
                 return memory == self.memory && self.log.last() >= index;
@@ -353,7 +360,12 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             let memory = if self.mutated(super::Mutation::AmnesiacCounts) { peer.progress.memory } else { memory };
             peer.progress.memory == memory && peer.progress.matched >= index
         };
-        self.config.members().filter(|&(_, board, memory)| Some(board) != uncounted && has(board, memory)).count()
+        let (mut members, mut holders) = (0, 0);
+        for (_, board, memory) in self.config.members().filter(|seat| Some(seat.1) != uncounted) {
+            members += 1;
+            holders += usize::from(has(board, memory));
+        }
+        holders > members / 2
     }
 
     /// Everything up to `index` is agreed: applies it.
@@ -387,7 +399,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             self.find_fences();
         }
         let tenure = self.own_tenure();
-        self.lease.enter(tenure, self.now);
+        if self.lease.tenure() != tenure {
+            self.lease.enter(tenure, self.now);
+            self.leaseless_since = self.now;
+        }
         self.stirred = true;
         self.lead_at = self.now;
     }

@@ -31,14 +31,24 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.count_own_vote(out);
     }
 
-    /// The newest of its own stamps that a majority has returned: since then it may be alone.
+    /// The newest of its own stamps that a majority has returned: since then it may be alone. A voter that has forgotten is no company.
     pub(super) fn contact(&self) -> Micros {
-        let stamps = |board: BoardId| {
-            if board == self.board { self.now } else { self.peers.get(board.at()).map_or(Micros(0), |peer| peer.echoed) }
+        let stamp = |(_, board, memory): (usize, BoardId, crate::ids::Memory)| {
+            if board == self.board {
+                return self.now;
+            }
+            let peer = self.peers.get(board.at()).filter(|_| self.remembers(board, memory));
+            peer.map_or(Micros(0), |peer| peer.echoed)
         };
         let majority = self.config.majority();
-        let reached = |stamp: Micros| self.config.members().filter(|&(_, board, _)| stamps(board) >= stamp).count() >= majority;
-        self.config.members().map(|(_, board, _)| stamps(board)).filter(|&stamp| reached(stamp)).max().unwrap_or(Micros(0))
+        let reached = |least: &Micros| self.config.members().filter(|&seat| stamp(seat) >= *least).count() >= majority;
+        self.config.members().map(stamp).filter(reached).max().unwrap_or(Micros(0))
+    }
+
+    /// Whether `board` is known to have that memory now.
+    pub(super) fn remembers(&self, board: BoardId, memory: crate::ids::Memory) -> bool {
+        let status = self.peers.get(board.at()).and_then(|peer| peer.status.as_ref());
+        status.is_some_and(|status| status.memory == memory && status.era == self.era)
     }
 
     /// How long the leader's silence is tolerated here.

@@ -198,3 +198,54 @@ pub fn shrink(seed: u64, cast: Cast, mut plan: Plan, mut violation: Violation) -
 pub fn trace(plan: &[(u64, Act)]) -> String {
     plan.iter().map(|(at, act)| format!("  {:>9} ms  {act:?}\n", at / 1_000)).collect()
 }
+
+/// What every board thinks at the end of a run, and what the last leader's ledger says happened.
+#[must_use]
+pub fn post_mortem(seed: u64, cast: &Cast, plan: &Plan) -> String {
+    use std::fmt::Write;
+    let mut world = World::new(cast.clone(), seed);
+    let result = both_phases(&mut world, plan);
+    let mut text = format!("at {} ms: {result:?}\n", world.now / 1_000);
+    for (board, machine) in world.machines.iter().enumerate() {
+        let node = &machine.node;
+        let _ = writeln!(
+            text,
+            "  board {board} life {} on {} era {}:{:x} term {} {:?} leader {:?} commit {} applied {} tenure {} lease {} seats {:?} copies {:?}",
+            machine.life,
+            machine.on,
+            node.era().generation,
+            node.era().nonce >> 48,
+            node.term(),
+            node.role(),
+            node.leader().map(|leader| leader.0),
+            node.commit(),
+            node.ledger().index,
+            node.ledger().tenure(BoardId(board as u8)),
+            node.lease().holds(machine.clock.local(world.now)),
+            node.config().iter().map(|(_, board, memory)| (board.0, memory.0 >> 48)).collect::<Vec<_>>(),
+            machine.copies.iter().map(|copy| copy.map(|copy| (copy.epoch.0, copy.frozen))).collect::<Vec<_>>(),
+        );
+    }
+    if let Some(leader) = world.machines.iter().find(|machine| machine.node.role() == cluster_proto::wire::message::Role::Leader) {
+        let mut index = leader.node.commit().next();
+        while let Some(entry) = leader.node.entry(index) {
+            let _ = writeln!(text, "  waiting {index}: {entry:?}");
+            index = index.next();
+        }
+    }
+    if let Some(newest) = world.machines.iter().max_by_key(|machine| (machine.node.era().generation, machine.node.ledger().index)) {
+        for event in newest.node.ledger().events.iter() {
+            let _ = writeln!(
+                text,
+                "  {:>6} {:8} {:?} board {} guest {:?} epoch {}",
+                event.index,
+                crate::oracle::name(event.what),
+                event.reason,
+                event.board,
+                event.guest.map(|guest| guest.0),
+                event.epoch
+            );
+        }
+    }
+    text
+}

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
-use simulator::campaign::{Failure, run_seed, trace};
+use simulator::campaign::{Failure, post_mortem, run_seed, trace};
 use simulator::stats::Stats;
 
 struct Options {
@@ -35,6 +35,7 @@ fn report(failure: &Failure) {
     println!("seed {}: {} does not hold: {}", failure.seed, failure.violation.property, failure.violation.detail);
     println!("with {:?}, after", failure.cast);
     print!("{}", trace(&failure.plan));
+    print!("{}", post_mortem(failure.seed, &failure.cast, &failure.plan));
 }
 
 fn main() -> ExitCode {
