@@ -287,6 +287,11 @@ fn a_parked_processor_is_woken_by_what_it_may_take() {
 fn a_reset_withdraws_everything_and_keeps_the_lines() {
     for version in BOTH {
         let mut machine = machine(version, 2, 2, false);
+        for number in 40..44 {
+            machine.apply(&Op::Line(0, intid(number), true));
+        }
+        machine.settle();
+        assert_ne!(machine.cores[0].control, Control::NONE);
         send(&mut machine, 1, 0, 3);
         machine.apply(&Op::Line(0, intid(33), true));
         machine.apply(&Op::TimerLine(0, true));
@@ -301,7 +306,45 @@ fn a_reset_withdraws_everything_and_keeps_the_lines() {
         let reading = machine
             .vgic
             .read(vcpu(0), place.0, place.1, Width::Word, core);
-        assert_eq!(reading.value, 1 << 1, "the line is still high");
+        assert_eq!(reading.value, 0xf << 8 | 1 << 1, "the lines are still high");
         assert_eq!(core.empty(), 0b11);
+    }
+}
+
+#[test]
+fn an_spi_that_loses_its_active_state_by_a_write_follows_its_route() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 4, false);
+        let there = if version == Version::V2 { 2 } else { 1 };
+        machine.apply(&Op::Line(0, intid(35), true));
+        assert_eq!(take(&mut machine, 0), Some((35, 0)));
+        machine.apply(&Op::Load(0, false));
+        machine.apply(&Op::Route(intid(35), there));
+        assert_eq!(take(&mut machine, 1), None);
+        machine.cores[0].running.clear();
+        machine.apply(&Op::Bits {
+            by: 1,
+            of: 0,
+            bits: 6,
+            intid: intid(35),
+            also: 0,
+        });
+        assert_eq!(take(&mut machine, 1), Some((35, 0)));
+    }
+}
+
+#[test]
+fn an_edge_with_its_line_high_comes_once() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 4, false);
+        edge(&mut machine, 40, 0);
+        machine.apply(&Op::Line(0, intid(40), true));
+        assert_eq!(take(&mut machine, 0), Some((40, 0)));
+        end(&mut machine, 0);
+        assert_eq!(take(&mut machine, 0), None);
+        machine.apply(&Op::Line(0, intid(40), false));
+        assert_eq!(take(&mut machine, 0), None);
+        machine.apply(&Op::Line(0, intid(40), true));
+        assert_eq!(take(&mut machine, 0), Some((40, 0)));
     }
 }

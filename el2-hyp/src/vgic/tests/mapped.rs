@@ -219,3 +219,52 @@ fn lines_do_not_reach_the_mapped_interrupt() {
     settle(&mut machine);
     assert!(machine.cores[0].entries().is_empty());
 }
+
+#[test]
+fn a_disabled_timer_that_is_withdrawn_lets_the_physical_interrupt_go() {
+    for version in BOTH {
+        let mut machine = machine(version, 4);
+        machine.apply(&Op::Bits {
+            by: 0,
+            of: 0,
+            bits: 2,
+            intid: TIMER,
+            also: 0,
+        });
+        machine.apply(&Op::TimerLine(0, true));
+        settle(&mut machine);
+        machine.apply(&Op::TimerLine(0, false));
+        machine.apply(&Op::Bits {
+            by: 0,
+            of: 0,
+            bits: 4,
+            intid: TIMER,
+            also: 0,
+        });
+        settle(&mut machine);
+        assert!(!machine.cores[0].physical_active);
+        assert!(!machine.vgic.mapped_in_flight(vcpu(0)));
+    }
+}
+
+#[test]
+fn what_is_to_be_let_go_is_not_let_go_on_another_core() {
+    for version in BOTH {
+        let mut machine = machine(version, 4);
+        machine.apply(&Op::TimerLine(0, true));
+        settle(&mut machine);
+        machine.apply(&Op::TimerLine(0, false));
+        machine.apply(&Op::Load(0, false));
+        machine.apply(&Op::Bits {
+            by: 0,
+            of: 0,
+            bits: 4,
+            intid: TIMER,
+            also: 0,
+        });
+        // A core on which the physical interrupt is not active: Core::deactivate would object.
+        machine.apply(&Op::Load(0, true));
+        settle(&mut machine);
+        assert!(!machine.cores[0].physical_active);
+    }
+}

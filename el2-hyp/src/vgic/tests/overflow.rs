@@ -1,9 +1,9 @@
 //! More interrupts than list registers.
 
 use super::super::Control;
-use super::intid;
 use super::machine::Op;
 use super::scene::{BOTH, edge, end, machine, take};
+use super::{intid, vcpu};
 
 #[test]
 fn the_most_urgent_come_first_when_more_wait_than_fit() {
@@ -105,5 +105,120 @@ fn nothing_stays_behind_on_a_core() {
         machine.apply(&Op::Load(0, true));
         end(&mut machine, 0);
         assert_eq!(take(&mut machine, 0), Some((33, 0)));
+    }
+}
+
+#[test]
+fn an_edge_behind_an_active_one_does_not_overtake() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 2, true);
+        edge(&mut machine, 40, 0xf0);
+        machine.apply(&Op::Pulse(intid(40)));
+        assert_eq!(take(&mut machine, 0), Some((40, 0)));
+        end(&mut machine, 0);
+        for (number, priority) in [(40, 0xf0), (41, 0x80), (42, 0x90), (43, 0xa0)] {
+            edge(&mut machine, number, priority);
+            machine.apply(&Op::Pulse(intid(number)));
+        }
+        machine.settle();
+        // Now 40 is pending again, and listed, but the least urgent.
+        machine.apply(&Op::Deactivate(0, 0));
+        for number in [41, 42, 43, 40] {
+            assert_eq!(take(&mut machine, 0), Some((number, 0)));
+            end(&mut machine, 0);
+        }
+    }
+}
+
+/// Nested acknowledgements of edges 32 to 35, each more urgent, on two list registers.
+fn nested(version: super::super::Version) -> super::machine::Machine {
+    let mut machine = machine(version, 2, 2, false);
+    for number in 32..36 {
+        edge(&mut machine, number, 0x80 - (8 * (number - 32)) as u8);
+        machine.apply(&Op::Pulse(intid(number)));
+        assert_eq!(take(&mut machine, 0), Some((number, 0)));
+    }
+    machine
+}
+
+#[test]
+fn a_counted_end_is_seen_before_anything_is_listed() {
+    for version in BOTH {
+        let mut machine = nested(version);
+        // All four end before the maintenance interrupt is served; another exit flushes first.
+        for _ in 0..4 {
+            machine.end(vcpu(0));
+        }
+        edge(&mut machine, 40, 0);
+        machine.apply(&Op::Pulse(intid(40)));
+        machine.enter(vcpu(0));
+        assert_eq!(machine.cores[0].entries().len(), 1);
+        assert_eq!(take(&mut machine, 0), Some((40, 0)));
+        end(&mut machine, 0);
+        machine.apply(&Op::Read {
+            by: 0,
+            of: 0,
+            bits: 5,
+            word: 1,
+        });
+        machine.check();
+    }
+}
+
+#[test]
+fn an_end_from_before_the_watch_does_not_count() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 2, false);
+        machine.cores[0].deactivate(intid(33), vcpu(0));
+        assert!(!machine.cores[0].maintenance());
+        for number in 32..36 {
+            edge(&mut machine, number, 0x80 - (8 * (number - 32)) as u8);
+            machine.apply(&Op::Pulse(intid(number)));
+            assert_eq!(take(&mut machine, 0), Some((number, 0)));
+        }
+        machine.apply(&Op::Read {
+            by: 0,
+            of: 0,
+            bits: 5,
+            word: 1,
+        });
+        for number in (32..36).rev() {
+            assert_eq!(
+                machine.cores[0].running.last().map(|top| top.intid),
+                Some(intid(number))
+            );
+            end(&mut machine, 0);
+            machine.apply(&Op::Read {
+                by: 0,
+                of: 0,
+                bits: 5,
+                word: 1,
+            });
+        }
+    }
+}
+
+#[test]
+fn what_becomes_pending_by_losing_its_active_state_is_told() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 1, true);
+        machine.apply(&Op::Bits {
+            by: 0,
+            of: 0,
+            bits: 5,
+            intid: intid(32),
+            also: 0xff,
+        });
+        edge(&mut machine, 37, 0);
+        machine.apply(&Op::Pulse(intid(37)));
+        assert_eq!(take(&mut machine, 0), None, "all active");
+        machine.apply(&Op::Bits {
+            by: 0,
+            of: 0,
+            bits: 6,
+            intid: intid(37),
+            also: 0,
+        });
+        assert_eq!(take(&mut machine, 0), Some((37, 0)));
     }
 }

@@ -1,8 +1,9 @@
 //! How guests send SGIs, and what arrives.
 
-use super::super::{Frame, SgiKind, VcpuMask, Version, Width};
+use super::super::{Frame, Origin, SgiKind, State, VcpuMask, Version, Width};
+use super::machine::Op;
 use super::scene::{end, machine, send, take};
-use super::vcpu;
+use super::{intid, vcpu};
 
 #[test]
 fn each_sender_of_an_sgi_counts() {
@@ -71,4 +72,55 @@ fn the_other_sgi_registers_reach_group_0_alone() {
         assert!(machine.vgic.sgi1r(vcpu(0), 3 << 24 | 2, kind).is_empty());
         assert_eq!(machine.vgic.sgi1r(vcpu(0), 4 << 24 | 2, kind), VcpuMask(2));
     }
+}
+
+#[test]
+fn a_listed_sender_can_be_withdrawn() {
+    let mut machine = machine(Version::V2, 3, 4, false);
+    send(&mut machine, 1, 0, 7);
+    machine.settle();
+    send(&mut machine, 2, 0, 7);
+    machine.settle();
+    machine.apply(&Op::Sources {
+        of: 0,
+        set: false,
+        sgi: 7,
+        byte: 1 << 1,
+    });
+    assert_eq!(take(&mut machine, 0), Some((7, 2)));
+    end(&mut machine, 0);
+    assert_eq!(take(&mut machine, 0), None);
+    send(&mut machine, 1, 0, 7);
+    machine.settle();
+    machine.apply(&Op::Sources {
+        of: 0,
+        set: false,
+        sgi: 7,
+        byte: 1 << 1,
+    });
+    assert_eq!(take(&mut machine, 0), None);
+}
+
+#[test]
+fn an_sgi_made_active_by_a_write_ends_like_one_of_the_writer() {
+    let mut machine = machine(Version::V2, 3, 4, true);
+    machine.apply(&Op::Bits {
+        by: 2,
+        of: 2,
+        bits: 5,
+        intid: intid(7),
+        also: 0,
+    });
+    machine.settle();
+    let entry = machine.cores[2].entries()[0];
+    assert_eq!((entry.intid, entry.state), (intid(7), State::Active));
+    assert_eq!(
+        entry.origin,
+        Origin::Software {
+            source: vcpu(2),
+            notify: false
+        }
+    );
+    machine.cores[2].deactivate(intid(7), vcpu(2));
+    assert!(machine.cores[2].entries().is_empty());
 }
