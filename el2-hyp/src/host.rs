@@ -25,7 +25,9 @@ pub trait Host {
     fn core(&self) -> u8;
     /// Takes one physical interrupt.
     fn interrupt(&self) -> HostInterrupt;
-    /// Whether the loaded vCPU should leave this core.
+    /// Whether this core has been asked to look whether the loaded vCPU should leave it. Looked at before every entry.
+    fn is_asked(&self) -> bool;
+    /// The answer, once asked.
     fn should_leave(&self) -> bool;
     /// Whether vCPUs outnumber cores, so that one that waits should leave.
     fn is_shared(&self) -> bool;

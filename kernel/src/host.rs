@@ -233,11 +233,12 @@ impl Host for CoreHost {
         what
     }
 
-    #[inline]
+    #[inline(always)]
+    fn is_asked(&self) -> bool {
+        self.per_core.reschedule.load(Ordering::SeqCst)
+    }
+
     fn should_leave(&self) -> bool {
-        if !self.per_core.reschedule.load(Ordering::SeqCst) {
-            return false;
-        }
         self.clear_reschedule();
         let leave = core_loop::should_yield(self) || self.per_core.shared.load(Ordering::Relaxed) != core_loop::is_shared();
         if !leave {

@@ -5,7 +5,11 @@ use core::ptr::NonNull;
 use arm_pl011_uart::{DataBits, Interrupts, LineConfig, PL011Registers, Parity, StopBits, Uart};
 use safe_mmio::UniqueMmioPointer;
 
+use crate::mmio::Mmio;
 use crate::tree;
+
+/// UARTCR, of which the driver shows no more than on and off at a given speed.
+const CONTROL: usize = 0x030;
 
 /// The line's speed where the device tree names none, in bits per second.
 const BAUD: u32 = 115_200;
@@ -22,6 +26,10 @@ impl Console {
     /// `description` is of a PL011, mapped as device memory, and nobody else drives it.
     pub unsafe fn new(description: &tree::Uart, baud: Option<u32>) -> Option<Self> {
         let registers = NonNull::new(description.region.base() as *mut PL011Registers)?;
+        // A loader that said nothing may have left it off: UARTCR.UARTEN, TXE, RXE.
+        // SAFETY: the caller's promise.
+        let block = unsafe { Mmio::new(description.region) };
+        block.write(CONTROL, block.read(CONTROL) | 1 << 0 | 1 << 8 | 1 << 9);
         // SAFETY: the caller's promise.
         let mut uart = Uart::new(unsafe { UniqueMmioPointer::new(registers) });
         if let Some(clock) = description.clock {

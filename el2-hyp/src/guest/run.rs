@@ -50,14 +50,12 @@ impl Guest {
     fn turn<H: Host>(&self, host: &H, vcpu: VcpuId, context: &mut Context) -> Leave {
         let me = &self.vcpus[vcpu.index()];
         loop {
+            if host.is_asked() && host.should_leave() {
+                return Leave::Preempted;
+            }
             if me.take_attention() {
                 if self.is_stopping() {
                     return Leave::Stopped;
-                }
-                if host.should_leave() {
-                    // What was asked is looked at when it comes back.
-                    me.ask();
-                    return Leave::Preempted;
                 }
                 self.flush(host, vcpu);
             }
@@ -107,9 +105,6 @@ impl Guest {
             HostInterrupt::Other => {
                 if context.physical_timer.is_enabled() {
                     self.update_physical_timer(host, vcpu, context);
-                }
-                if host.should_leave() {
-                    return Next::Leave(Leave::Preempted);
                 }
             }
         }

@@ -167,7 +167,7 @@ mod distributor {
     }
 }
 
-/// Turns off, clears and groups every shared interrupt.
+/// Turns off and clears every shared interrupt.
 fn quiet_shared(gicd: crate::mmio::Mmio) {
     use distributor::*;
     let lines = lines(gicd.read(TYPER));
@@ -176,7 +176,6 @@ fn quiet_shared(gicd: crate::mmio::Mmio) {
         gicd.write(ICENABLER + word, !0);
         gicd.write(ICPENDR + word, !0);
         gicd.write(ICACTIVER + word, !0);
-        gicd.write(IGROUPR + word, !0);
     }
     for first in (32..lines).step_by(4) {
         gicd.write(IPRIORITYR + first, PRIORITY);

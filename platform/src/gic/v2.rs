@@ -46,10 +46,11 @@ impl GicV2 {
     pub(super) fn initialise_core(&self, core: usize) -> Result<(), GicError> {
         // The banked target registers read as this core's own bit.
         self.targets[core].store(self.gicd.read(ITARGETSR) as u8, Ordering::Relaxed);
+        // The groups stay what they are: beside a secure side interrupts of ours are in group 1 and we cannot change it, without one
+        // they are in group 0, and bit 0 of each control register turns on whichever is ours.
         self.gicd.write(ICENABLER, 0xffff_0000);
         self.gicd.write(ISENABLER, 0x0000_ffff);
         self.gicd.write(ICACTIVER, !0);
-        self.gicd.write(IGROUPR, !0);
         for first in (0..32).step_by(4) {
             self.gicd.write(IPRIORITYR + first, PRIORITY);
         }

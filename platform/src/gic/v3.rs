@@ -41,6 +41,9 @@ impl GicV3 {
         gicd.write(CTLR, 0);
         wait(gicd);
         quiet_shared(gicd);
+        for first in (32..lines(gicd.read(TYPER))).step_by(32) {
+            gicd.write(IGROUPR + first / 32 * 4, !0);
+        }
         wait(gicd);
         gicd.write(CTLR, CTLR_ON);
         wait(gicd);
