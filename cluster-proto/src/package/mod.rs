@@ -1,6 +1,6 @@
 //! The boot package: what a board is given to run, in one file that its loader carries as the initrd.
 //!
-//! A newc cpio archive ([`cpio`]) whose first entry is the `manifest` ([`crate::manifest`]) and whose
+//! A newc cpio archive (module `cpio`) whose first entry is the `manifest` ([`crate::manifest`]) and whose
 //! other entries are images, `images/` and the SHA-256 of their bytes. `hearth pack` writes it and
 //! finds mistakes there; a board that gets a damaged one says which entry is wrong and runs what is
 //! sound. So [`Package::parse`] fails only without a sound manifest, and [`Package::guests`] gives for each

@@ -5,7 +5,9 @@ use cluster_proto::package::{Package, crc32c};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|archive: &[u8]| {
-    let Ok(package) = Package::parse(archive) else { return };
+    let Ok(package) = Package::parse(archive) else {
+        return;
+    };
     if let Some(damage) = package.damage() {
         assert!(!damage.to_string().is_empty());
     }

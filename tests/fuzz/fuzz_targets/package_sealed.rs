@@ -32,7 +32,9 @@ fuzz_target!(|input: (&[u8], &[u8])| {
     add(&mut archive, MANIFEST_ENTRY, &manifest);
     archive.extend(rest);
 
-    let Ok(package) = Package::parse(&archive) else { return };
+    let Ok(package) = Package::parse(&archive) else {
+        return;
+    };
     let said = usize::from(package.manifest().summary().guests);
     assert_eq!(package.guests().count(), said);
     for view in package.guests().flatten() {

@@ -7,13 +7,58 @@ use platform::tree::Tree;
 
 /// Names and texts that the reader knows; picked by the input, since it would seldom guess them.
 const WORDS: &[&str] = &[
-    "reg", "ranges", "#address-cells", "#size-cells", "compatible", "status", "phandle", "interrupts",
-    "interrupts-extended", "interrupt-parent", "interrupt-names", "device_type", "enable-method", "cpu-release-addr",
-    "method", "#redistributor-regions", "redistributor-stride", "clocks", "clock-frequency", "stdout-path",
-    "bootargs", "linux,initrd-start", "linux,initrd-end", "model", "no-map", "serial0",
-    "chosen", "aliases", "cpus", "cpu@0", "memory@0", "reserved-memory", "soc", "serial@1000", "intc@8000000",
-    "arm,pl011", "arm,gic-400", "arm,gic-v3", "arm,armv8-timer", "arm,psci-1.0", "virtio,mmio", "fixed-clock",
-    "brcm,bcm2835-pm-wdt", "memory", "cpu", "psci", "spin-table", "smc", "okay", "disabled", "/soc/serial@1000:9600", "virt",
+    "reg",
+    "ranges",
+    "#address-cells",
+    "#size-cells",
+    "compatible",
+    "status",
+    "phandle",
+    "interrupts",
+    "interrupts-extended",
+    "interrupt-parent",
+    "interrupt-names",
+    "device_type",
+    "enable-method",
+    "cpu-release-addr",
+    "method",
+    "#redistributor-regions",
+    "redistributor-stride",
+    "clocks",
+    "clock-frequency",
+    "stdout-path",
+    "bootargs",
+    "linux,initrd-start",
+    "linux,initrd-end",
+    "model",
+    "no-map",
+    "serial0",
+    "chosen",
+    "aliases",
+    "cpus",
+    "cpu@0",
+    "memory@0",
+    "reserved-memory",
+    "soc",
+    "serial@1000",
+    "intc@8000000",
+    "arm,pl011",
+    "arm,gic-400",
+    "arm,gic-v3",
+    "arm,armv8-timer",
+    "arm,psci-1.0",
+    "virtio,mmio",
+    "fixed-clock",
+    "brcm,bcm2835-pm-wdt",
+    "memory",
+    "cpu",
+    "psci",
+    "spin-table",
+    "smc",
+    "okay",
+    "disabled",
+    "/soc/serial@1000:9600",
+    "virt",
 ];
 
 /// The structure block that `input` describes, a step a byte, with its strings.
@@ -75,8 +120,22 @@ fuzz_target!(|input: &[u8]| {
     let strings_at = structure_at + block.len();
     let total = strings_at + strings.len();
     let sizes = [strings.len(), block.len()];
-    let fields = [0xd00d_feed, total, structure_at, strings_at, 40, 17, 16, 0, sizes[0], sizes[1]];
-    let mut tree: Vec<u8> = fields.iter().flat_map(|&field| (field as u32).to_be_bytes()).collect();
+    let fields = [
+        0xd00d_feed,
+        total,
+        structure_at,
+        strings_at,
+        40,
+        17,
+        16,
+        0,
+        sizes[0],
+        sizes[1],
+    ];
+    let mut tree: Vec<u8> = fields
+        .iter()
+        .flat_map(|&field| (field as u32).to_be_bytes())
+        .collect();
     tree.extend(reservations);
     tree.extend(block);
     tree.extend(strings);
