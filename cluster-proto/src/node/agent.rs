@@ -68,7 +68,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         out: &mut dyn Sink,
     ) {
         let copy = &mut self.copies[id.at()];
-        let current = ours.is_some() && copy.epoch == epoch;
+        let current = ours.is_some() && copy.epoch == epoch && copy.tenure == tenure;
         #[cfg(feature = "mutations")]
         let current = if self.mutation == Some(super::Mutation::EpochIgnored) && copy.state != CopyState::None {
             copy.tenure = self.lease.tenure();
@@ -152,6 +152,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         }
         copy.state = CopyState::None;
         copy.frozen = false;
+        if copy.tenure.0 == 0 {
+            // It belonged to a history that is over: nobody is to be told.
+            self.stirred = true;
+            return;
+        }
         self.observe(guest, epoch, Observation::Gone { reason });
     }
 
@@ -165,6 +170,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 out.emit(Effect::Destroy { guest: GuestId(at as u16), epoch: copy.epoch });
             }
             copy.seen = None;
+            copy.tenure = Tenure(0);
         }
     }
 

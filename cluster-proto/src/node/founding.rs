@@ -8,6 +8,9 @@ use crate::limits::ERA_PATIENCE;
 use crate::wire::auth::Authenticator;
 use crate::wire::message::{Found, Message, Noted, Role};
 
+/// Ownership epochs of a history begin at its generation, shifted so far.
+const GENERATION_SHIFT: u32 = 32;
+
 impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
     /// Whether this is a voter that remembers nothing, and whose former life's promises have run out.
     fn is_blank_voter(&self) -> bool {
@@ -20,7 +23,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     /// Proposes a founding, when it is this board's turn and everybody is there.
     pub(super) fn keep_founding(&mut self, out: &mut dyn Sink) {
         if let Some((at, id, operator)) = self.founding.reform.clone() {
-            if self.now >= at {
+            if self.now.since(at).0 > 2 * self.heartbeat.0 {
+                // It slept over the moment. Others may have a leader by now: listen once more.
+                self.founding.reform = Some((self.now.after(self.promise), id, operator));
+            } else if self.now >= at {
                 self.reform_now(&id, operator, out);
             }
             return;
@@ -107,6 +113,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.ledger.term = Term(1);
         self.ledger.seats = seats;
         self.ledger.seats_at = self.ledger.index;
+        // Epochs grow from one history to the next, so that nobody obeys what an older one left behind.
+        for place in &mut self.ledger.guests {
+            place.epoch = place.epoch.max(crate::ids::Epoch(u64::from(era.generation) << GENERATION_SHIFT));
+        }
         let founded = Event {
             index: self.ledger.index,
             what: Happening::Founded,

@@ -160,14 +160,21 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.record(Journal::Complete, &Record::Voted { term: self.term, voted: self.voted }, &[], out);
     }
 
+    /// Writes what is agreed and applied, so that a log that goes on because of it can be read back.
+    pub(super) fn note_agreed(&mut self, out: &mut dyn Sink) {
+        if self.journaled && self.journaled_commit < self.ledger.index {
+            self.journaled_commit = self.ledger.index;
+            self.record(Journal::Append, &Record::Agreed { commit: self.ledger.index }, &[], out);
+        }
+    }
+
     /// Notes now and then what is agreed, so that a recalled log is not full of what nobody knows to be; and writes a long journal anew.
     pub(super) fn compact_journal(&mut self, out: &mut dyn Sink) {
         if !self.journaled {
             return;
         }
         if self.commit.0 - self.journaled_commit.0 >= L as u64 / 8 {
-            self.journaled_commit = self.commit;
-            self.record(Journal::Append, &Record::Agreed { commit: self.commit }, &[], out);
+            self.note_agreed(out);
         }
         if self.journal_length > LONG {
             self.persist_snapshot(out);
@@ -201,6 +208,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.find_config();
         self.find_fences();
         self.after_apply();
+        self.rewrite = true;
         Ok(Recall::Remembered)
     }
 

@@ -237,6 +237,8 @@ pub struct Node<A, const B: usize, const G: usize, const D: usize, const L: usiz
     journal_length: u32,
     /// Which commit the journal knows.
     journaled_commit: Index,
+    /// Whether the journal was read back, and is to be begun anew.
+    rewrite: bool,
 
     peers: [Peer; B],
     operators: [OperatorSession; crate::limits::OPERATORS],
@@ -312,6 +314,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             sending: Index(0),
             journal_length: 0,
             journaled_commit: Index(0),
+            rewrite: false,
             peers: [const { Peer::NEW }; B],
             operators: [const { OperatorSession::NEW }; crate::limits::OPERATORS],
             forwards: heapless::Vec::new(),
@@ -407,6 +410,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.staging_free();
         self.journal_length = 0;
         self.journaled_commit = Index(0);
+        self.rewrite = false;
         self.pending_fences = crate::ids::BoardSet(0);
         self.unwanted = crate::ids::BoardSet(0);
         self.lease = Lease::NEW;
@@ -429,6 +433,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     /// Takes the time in. A clock never goes back; if it does, it stands.
     fn advance(&mut self, now: Micros, out: &mut dyn Sink) {
         self.now = self.now.max(now);
+        if self.rewrite {
+            // The old journal may end in a torn record, behind which nothing may be written.
+            self.rewrite = false;
+            self.persist_snapshot(out);
+        }
         self.freeze_if_leaseless(out);
     }
 
@@ -506,6 +515,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         }
         if self.role == Role::Leader {
             due = due.min(self.lead_at);
+        }
+        if let Some((at, _, _)) = &self.founding.reform {
+            due = due.min(*at);
         }
         if self.copies_run() {
             due = due.min(self.lease.until().max(self.now));

@@ -57,6 +57,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     /// Puts an entry behind the last of the log, with what follows from its being there.
     fn take_entry(&mut self, entry: Entry, out: &mut dyn Sink) -> Result<Index, crate::log::LogFull> {
         if self.log.is_full() {
+            self.note_agreed(out);
             self.log.forget(self.ledger.index);
         }
         if let Decree::Fence { board, .. } = &entry.decree {
@@ -341,12 +342,21 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     /// Whether enough voters have the log up to `index`. What lets a newcomer in needs a majority of the others; what follows
     /// it, one with the newcomer.
     fn is_held(&self, index: Index) -> bool {
-        let uncounted = if self.commit < self.config_at { self.newcomer } else { None };
-        #[cfg(feature = "mutations")]
-        let uncounted = uncounted.filter(|_| !self.mutated(super::Mutation::AmnesiacCounts));
+        let uncounted = self.uncounted();
         let by_others = uncounted.is_none() || self.majority_has(index, uncounted);
         let by_all = (uncounted.is_some() && index <= self.config_at) || self.majority_has(index, None);
         by_others && by_all
+    }
+
+    /// Whoever is not counted in its own admission, while this leader's proposal of it is not agreed. A later leader counts it like
+    /// everybody, since the seat was emptied before without it.
+    pub(super) fn uncounted(&self) -> Option<BoardId> {
+        #[cfg(feature = "mutations")]
+        if self.mutated(super::Mutation::AmnesiacCounts) {
+            return None;
+        }
+        let pending = self.commit < self.config_at && self.log.term_at(self.config_at) == Some(self.term);
+        self.newcomer.filter(|_| pending)
     }
 
     /// Whether a majority of the members other than `uncounted` have the log up to `index`.

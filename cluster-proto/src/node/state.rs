@@ -400,6 +400,18 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.role == Role::Leader && self.commit >= self.begun
     }
 
+    /// Term and place of the last entry of its log: what votes compare.
+    #[must_use]
+    pub fn log_end(&self) -> (Term, Index) {
+        (self.log.last_term(), self.log.last())
+    }
+
+    /// Whether a reform that was ordered here is still to come.
+    #[must_use]
+    pub fn is_reforming(&self) -> bool {
+        self.founding.reform.is_some()
+    }
+
     /// The entry at `index`, if the log still has it.
     #[must_use]
     pub fn entry(&self, index: Index) -> Option<&crate::ledger::types::Entry> {

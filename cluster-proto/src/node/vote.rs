@@ -40,9 +40,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             let peer = self.peers.get(board.at()).filter(|_| self.remembers(board, memory));
             peer.map_or(Micros(0), |peer| peer.echoed)
         };
-        let majority = self.config.majority();
-        let reached = |least: &Micros| self.config.members().filter(|&seat| stamp(seat) >= *least).count() >= majority;
-        self.config.members().map(stamp).filter(reached).max().unwrap_or(Micros(0))
+        let uncounted = self.uncounted();
+        let members = || self.config.members().filter(|seat| Some(seat.1) != uncounted);
+        let majority = members().count() / 2 + 1;
+        let reached = |least: &Micros| members().filter(|&seat| stamp(seat) >= *least).count() >= majority;
+        members().map(stamp).filter(reached).max().unwrap_or(Micros(0))
     }
 
     /// Whether `board` is known to have that memory now.

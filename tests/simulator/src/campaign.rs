@@ -83,7 +83,7 @@ fn heal(world: &mut World) -> Result<(), Violation> {
             }
             Some(what) => missing = what,
         }
-        if world.oracle.majority_lost() && leader(world).is_none() {
+        if world.oracle.cannot_agree(&world.machines) && leader(world).is_none() {
             let since = *orphaned_since.get_or_insert(world.now);
             if world.now - since > OPERATOR {
                 reform(world)?;
@@ -206,11 +206,12 @@ pub fn post_mortem(seed: u64, cast: &Cast, plan: &Plan) -> String {
     let mut world = World::new(cast.clone(), seed);
     let result = both_phases(&mut world, plan);
     let mut text = format!("at {} ms: {result:?}\n", world.now / 1_000);
+    let _ = writeln!(text, "  majority lost: {}, reforming {:?}", world.oracle.majority_lost(), world.reforming);
     for (board, machine) in world.machines.iter().enumerate() {
         let node = &machine.node;
         let _ = writeln!(
             text,
-            "  board {board} life {} on {} era {}:{:x} term {} {:?} leader {:?} commit {} applied {} tenure {} lease {} seats {:?} copies {:?}",
+            "  board {board} life {} on {} era {}:{:x} term {} {:?} leader {:?} commit {} applied {} tenure {} lease {} seats {:?} copies {:?} node {:?}",
             machine.life,
             machine.on,
             node.era().generation,
@@ -224,6 +225,7 @@ pub fn post_mortem(seed: u64, cast: &Cast, plan: &Plan) -> String {
             node.lease().holds(machine.clock.local(world.now)),
             node.config().iter().map(|(_, board, memory)| (board.0, memory.0 >> 48)).collect::<Vec<_>>(),
             machine.copies.iter().map(|copy| copy.map(|copy| (copy.epoch.0, copy.frozen))).collect::<Vec<_>>(),
+            (0..machine.copies.len()).filter_map(|guest| node.copy(GuestId(guest as u16))).collect::<Vec<_>>(),
         );
     }
     if let Some(leader) = world.machines.iter().find(|machine| machine.node.role() == cluster_proto::wire::message::Role::Leader) {

@@ -81,6 +81,11 @@ impl Oracle {
         }
     }
 
+    /// A memory could not be read back.
+    pub fn forgot(&mut self, memory: Memory) {
+        self.alive.remove(&memory);
+    }
+
     /// The operator has ordered a reform: the next founding is allowed.
     pub fn expect_reform(&mut self) {
         self.may_reform = true;
@@ -92,6 +97,21 @@ impl Oracle {
         let Some(history) = self.histories.get(&self.newest_era) else { return false };
         let alive = history.seats.members().filter(|seat| self.alive.contains_key(&seat.2)).count();
         alive < history.seats.majority()
+    }
+
+    /// Whether the boards that remember cannot agree any more: too few are left of the agreed voters, or of those that the newest log
+    /// among them names (a seat that was just given counts from the moment that it stands in a log).
+    #[must_use]
+    pub fn cannot_agree(&self, machines: &[Machine]) -> bool {
+        if self.majority_lost() {
+            return true;
+        }
+        let in_era = |machine: &&Machine| machine.on && machine.node.era() == self.newest_era;
+        let newest = machines.iter().filter(in_era).max_by_key(|machine| machine.node.log_end());
+        newest.is_some_and(|machine| {
+            let seats = machine.node.config();
+            seats.members().filter(|seat| self.alive.contains_key(&seat.2)).count() < seats.majority()
+        })
     }
 
     /// The newest era.
@@ -127,6 +147,10 @@ impl Oracle {
     pub fn look(&mut self, board: usize, now: u64, machines: &[Machine], stats: &mut Stats) -> Result<(), Violation> {
         let machine = &machines[board];
         let node = &*machine.node;
+        if !machine.outbox.is_empty() {
+            // What it decides is not said before its disk has it. Its copies are another matter.
+            return self.one_copy(board, now, machines);
+        }
         self.one_leader(board, machine)?;
         let era = node.era();
         let (_, seen_era, seen_commit, seen_applied) = self.looked[board];
@@ -231,7 +255,8 @@ impl Oracle {
             }
             if let Some(history) = self.histories.get(&node.era()) {
                 let (newest, owner) = history.owners[guest];
-                if epoch < newest || owner != Some(node.board()) {
+                // A newer epoch than was looked at is one whose agreement still waits for a disk to be seen.
+                if epoch < newest || (epoch == newest && owner != Some(node.board())) {
                     return violation(
                         "ownership",
                         format!("guest {id} has effects on board {board} in epoch {epoch}; agreed: {newest}, {owner:?}"),

@@ -217,7 +217,15 @@ pub fn leader(world: &World) -> Option<usize> {
 /// # Errors
 /// The first property that does not hold.
 pub fn reform(world: &mut World) -> Result<(), Violation> {
-    if !world.oracle.majority_lost() || leader(world).is_some() {
+    if !world.oracle.cannot_agree(&world.machines) || leader(world).is_some() {
+        return Ok(());
+    }
+    // An operator does not order two at once: the first board may be slow, but it is the one.
+    if let Some((board, life)) = world.reforming
+        && world.machines[board].on
+        && world.machines[board].life == life
+        && world.machines[board].node.is_reforming()
+    {
         return Ok(());
     }
     let best = (0..world.machines.len())

@@ -56,7 +56,7 @@ pub struct Weather {
 /// Links of one millisecond, and no losses.
 pub const FAIR: Weather = Weather { loss: 0, twice: 0, flipped: 0, delay_min: 900, delay_max: 1_100 };
 
-/// How often the disk is written to in microseconds, and what a copy takes to start and to go.
+/// What a write takes in microseconds, and a copy to start.
 const DISK_MIN: u64 = 50;
 const DISK_MAX: u64 = 4_000;
 const START_MIN: u64 = 2_000;
@@ -133,6 +133,8 @@ pub struct World {
     kept: Vec<Kept>,
     tray: Tray,
     request: u64,
+    /// Around which board, in which life, the operator ordered the last reform.
+    pub reforming: Option<(usize, u64)>,
     /// Outcomes of orders, with the time at which they came.
     pub answers: u64,
     /// When each guest was last told to start, and where.
@@ -173,6 +175,7 @@ impl World {
             kept: Vec::new(),
             tray: Tray::default(),
             request: 0,
+            reforming: None,
             answers: 0,
             started: [(0, 0, Epoch(0)); GUESTS],
         }
@@ -260,6 +263,7 @@ impl World {
         }
         let local = machine.clock.local(self.now);
         let cast = self.cast.clone();
+        let memory = machine.node.memory();
         machine.node.boot(&setup, local, |ledger| Self::first_ledger(&cast, ledger));
         if let Some(disk) = &mut machine.disk {
             let records = disk.find();
@@ -269,6 +273,7 @@ impl World {
                 Err(_) => {
                     self.stats.see("journal_refused");
                     disk.records.clear();
+                    self.oracle.forgot(memory);
                     machine.node.boot(&setup, local, |ledger| Self::first_ledger(&cast, ledger));
                 }
             }
@@ -378,6 +383,7 @@ impl World {
         let id = RequestId { operator: 1, request: self.request };
         self.stats.see("reform_ordered");
         self.oracle.expect_reform();
+        self.reforming = Some((board, self.machines[board].life));
         self.enter(board, |node, now, tray| node.reform(now, id, tray))
     }
 
@@ -507,7 +513,7 @@ impl World {
 
     /// Puts an effect behind whatever its disk still has to do.
     fn queue_work(&mut self, board: usize, work: Work) {
-        let lag = if matches!(work, Work::Persist(..)) { self.dice.between(DISK_MIN, DISK_MAX) / 8 } else { 0 };
+        let lag = if matches!(work, Work::Persist(..)) { self.dice.between(DISK_MIN, DISK_MAX) } else { 0 };
         let machine = &mut self.machines[board];
         let at = machine.outbox.back().map_or(self.now, |last| last.0.max(self.now)) + lag;
         machine.outbox.push_back((at, work));
