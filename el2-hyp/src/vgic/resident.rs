@@ -19,6 +19,14 @@ use super::list::{Control, ListRegister, ListRegisters, MAX_LIST_REGISTERS, Orig
 use super::model::{Vgic, bank};
 use super::state::{Bank, Cpu, READY, STALE};
 
+/// What is left to do when all list registers are folded.
+struct Rest {
+    /// The mapped interrupt was among them: its state there, and whether it is pending and active now.
+    mapped: Option<(State, bool, bool)>,
+    /// The list registers that held SPIs whose route leads elsewhere.
+    wanderers: u32,
+}
+
 /// Whether everything ready fits into the list registers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
@@ -166,18 +174,37 @@ impl Vgic {
     /// Folds every used list register.
     #[inline(never)]
     fn collect<L: ListRegisters>(&mut self, vcpu: VcpuId, lists: &mut L) -> VcpuMask {
-        let mut told = VcpuMask::EMPTY;
         if self.cpus[vcpu.index()].armed {
-            told = self.collect_ends(vcpu, lists);
+            return self.collect_watched(vcpu, lists);
         }
+        self.gather(vcpu, lists)
+    }
+
+    /// The same where the ends of interrupts that are in no list register are counted.
+    #[cold]
+    #[inline(never)]
+    fn collect_watched<L: ListRegisters>(&mut self, vcpu: VcpuId, lists: &mut L) -> VcpuMask {
+        let mut told = VcpuMask::EMPTY;
+        if self.cpus[vcpu.index()].control.entry_not_present {
+            told = self.end_spilled(vcpu, lists.take_eoi_count());
+        }
+        told | self.gather(vcpu, lists)
+    }
+
+    #[inline(always)]
+    fn gather<L: ListRegisters>(&mut self, vcpu: VcpuId, lists: &mut L) -> VcpuMask {
         let cpu = &mut self.cpus[vcpu.index()];
         let mut used = u32::from(cpu.used);
         if used == 0 {
-            return told;
+            return VcpuMask::EMPTY;
         }
         let busy = used & !lists.empty();
         cpu.used = 0;
         cpu.vacated |= busy as u16;
+        let mut rest = Rest {
+            mapped: None,
+            wanderers: 0,
+        };
         while used != 0 {
             let slot = used.trailing_zeros();
             used &= used.wrapping_sub(1);
@@ -186,67 +213,65 @@ impl Vgic {
             } else {
                 State::Invalid
             };
-            told |= self.absorb(vcpu, slot as usize % MAX_LIST_REGISTERS, state);
+            self.absorb(vcpu, slot, state, &mut rest);
         }
-        told
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn collect_ends<L: ListRegisters>(&mut self, vcpu: VcpuId, lists: &mut L) -> VcpuMask {
-        if self.cpus[vcpu.index()].control.entry_not_present {
-            self.end_spilled(vcpu, lists.take_eoi_count())
-        } else {
-            VcpuMask::EMPTY
+        if rest.mapped.is_some() || rest.wanderers != 0 {
+            return self.absorb_rest(vcpu, rest);
         }
+        VcpuMask::EMPTY
     }
 
     /// Joins what a list register says about its interrupt with what the model learnt meanwhile.
     #[inline(always)]
-    fn absorb(&mut self, vcpu: VcpuId, slot: usize, state: State) -> VcpuMask {
+    fn absorb(&mut self, vcpu: VcpuId, slot: u32, state: State, rest: &mut Rest) {
         let cpu = &mut self.cpus[vcpu.index()];
-        let intid = cpu.slots[slot];
+        let intid = cpu.slots[slot as usize % MAX_LIST_REGISTERS];
         let bit = intid.bit();
         let bank = &mut self.banks[bank(vcpu, intid.word())];
-        let returns = if state.is_pending() {
-            bank.listed_latch & bit
-        } else {
-            0
-        };
-        let active = if state.is_active() { bit } else { 0 };
-        bank.latch |= returns;
+        let (mut returns, mut active) = (0, 0);
+        if state != State::Invalid {
+            if state.is_pending() {
+                returns = bank.listed_latch & bit;
+            }
+            if state.is_active() {
+                active = bit;
+            }
+            bank.latch |= returns;
+            if returns != 0 && intid.is_sgi() {
+                // On GICv3, where SGIs have no senders, nothing looks at this.
+                let sender = cpu.in_service[intid.place() % 16];
+                cpu.sources[intid.place() % 16] |= VcpuMask::one(sender).0;
+            }
+        }
         bank.active = bank.active & (bank.pinned | !bit) | active & !bank.pinned;
         bank.listed &= !bit;
         bank.listed_latch &= !bit;
         bank.pinned &= !bit;
         cpu.ready[intid.word()] |= (bank.signalled(self.group_on) | bank.active) & bit;
         if bank.special & bit != 0 {
-            let active = bank.active & bit != 0;
-            return self.absorb_special(vcpu, intid, state, returns != 0, active);
+            if intid.is_spi() {
+                rest.wanderers |= 1 << slot;
+            } else if intid == self.mapped.virtual_intid {
+                rest.mapped = Some((state, returns != 0, bank.active & bit != 0));
+            }
         }
-        VcpuMask::EMPTY
     }
 
+    /// The mapped interrupt and the SPIs among what was folded.
     #[inline(never)]
-    fn absorb_special(
-        &mut self,
-        vcpu: VcpuId,
-        intid: Intid,
-        state: State,
-        returns: bool,
-        active: bool,
-    ) -> VcpuMask {
+    fn absorb_rest(&mut self, vcpu: VcpuId, rest: Rest) -> VcpuMask {
         let cpu = &mut self.cpus[vcpu.index()];
-        if intid.is_spi() {
-            return self.settle(intid);
+        if let Some((state, returns, active)) = rest.mapped {
+            cpu.mapped.absorb(state, returns, active);
         }
-        if intid == self.mapped.virtual_intid {
-            cpu.absorb_mapped(state, returns, active);
-        } else if returns {
-            let sender = cpu.in_service[intid.place() % 16];
-            cpu.sources[intid.place() % 16] |= VcpuMask::one(sender).0;
+        let mut told = VcpuMask::EMPTY;
+        let mut wanderers = rest.wanderers;
+        while wanderers != 0 {
+            let slot = wanderers.trailing_zeros() as usize % MAX_LIST_REGISTERS;
+            wanderers &= wanderers.wrapping_sub(1);
+            told |= self.settle(self.cpus[vcpu.index()].slots[slot]);
         }
-        VcpuMask::EMPTY
+        told
     }
 
     /// Lists ready interrupts until none is left (true) or no list register is free (false).
@@ -296,17 +321,17 @@ impl Vgic {
         // Ready and not active means that it is pending.
         let mut entry = bank.list_pending(intid);
         if bank.special & bit != 0 {
-            entry.origin = self.pending_origin(vcpu, intid, entry.origin);
+            entry.origin = self.pending_origin(vcpu, intid, slot, entry.origin);
         }
         lists.write(slot, entry);
     }
 
     /// The origin of a pending interrupt of which more than the bitmaps has to be known.
     #[inline(never)]
-    fn pending_origin(&mut self, vcpu: VcpuId, intid: Intid, plain: Origin) -> Origin {
+    fn pending_origin(&mut self, vcpu: VcpuId, intid: Intid, slot: usize, plain: Origin) -> Origin {
         let cpu = &mut self.cpus[vcpu.index()];
         if intid == self.mapped.virtual_intid {
-            if cpu.mapped.list_pending() {
+            if cpu.mapped.list_pending(slot) {
                 return Origin::Hardware {
                     physical: self.mapped.physical_intid,
                 };
@@ -358,7 +383,7 @@ impl Vgic {
             VcpuId::wrap(0)
         };
         let notify = signalled && !together;
-        let mapped = intid == self.mapped.virtual_intid && cpu.mapped.list_active(signalled);
+        let mapped = intid == self.mapped.virtual_intid && cpu.mapped.list_active(slot, signalled);
         let origin = if mapped {
             Origin::Hardware {
                 physical: self.mapped.physical_intid,
@@ -380,7 +405,7 @@ impl Vgic {
 impl Bank {
     /// An interrupt that is pending and not active, with its latch.
     #[inline(always)]
-    fn list_pending(&mut self, intid: Intid) -> ListRegister {
+    pub(super) fn list_pending(&mut self, intid: Intid) -> ListRegister {
         let bit = intid.bit();
         self.listed_latch |= self.latch & bit;
         self.latch &= !bit;

@@ -28,7 +28,7 @@ pub(super) struct Bank {
     pub listed_latch: u32,
     /// Of listed ones: the guest has written the active state since; what the list register says about it is void.
     pub pinned: u32,
-    /// Those whose way in and out of a list register takes more than bitmaps: the mapped one, a GICv2's SGIs, and SPIs
+    /// Those whose way in or out of a list register takes more than bitmaps: the mapped one, a GICv2's SGIs, and SPIs
     /// whose owner is not where their route leads.
     pub special: u32,
     pub priority: [u8; 32],
@@ -86,6 +86,8 @@ pub(super) struct Mapped {
     pub active: bool,
     /// In a list register with the hardware bit.
     pub listed: bool,
+    /// In which one, while it is listed.
+    pub slot: u8,
     /// It ended without the guest's deactivation, so the physical interrupt must be deactivated.
     pub release: bool,
 }
@@ -144,6 +146,7 @@ impl Cpu {
             pending: false,
             active: false,
             listed: false,
+            slot: 0,
             release: false,
         },
         asleep: true,

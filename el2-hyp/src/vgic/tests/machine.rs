@@ -171,7 +171,7 @@ impl Machine {
         let timer = self.timer_line[index] && !core.physical_active;
         if timer {
             core.physical_active = true;
-            self.vgic.raise_mapped(vcpu);
+            self.due |= self.vgic.deliver_mapped(vcpu, core);
             self.reference.get_mut(vcpu, Intid::VIRTUAL_TIMER).latch = true;
         }
         if maintenance || timer {

@@ -268,3 +268,92 @@ fn what_is_to_be_let_go_is_not_let_go_on_another_core() {
         assert!(!machine.cores[0].physical_active);
     }
 }
+
+#[test]
+fn a_line_that_falls_withdraws_what_was_not_acknowledged() {
+    for version in BOTH {
+        for enabled in [true, false] {
+            let mut machine = machine(version, 4);
+            let bits = if enabled { 1 } else { 2 };
+            machine.apply(&Op::Bits {
+                by: 0,
+                of: 0,
+                bits,
+                intid: TIMER,
+                also: 0,
+            });
+            machine.apply(&Op::TimerLine(0, true));
+            settle(&mut machine);
+            machine.apply(&Op::TimerLine(0, false));
+            let told = machine.vgic.lower_mapped(vcpu(0), &mut machine.cores[0]);
+            assert!(told.contains(vcpu(0)));
+            machine.due |= told;
+            machine.reference.get_mut(vcpu(0), TIMER).latch = false;
+            settle(&mut machine);
+            assert!(machine.cores[0].entries().is_empty());
+            assert!(!machine.cores[0].physical_active);
+        }
+    }
+}
+
+#[test]
+fn a_line_that_falls_leaves_what_was_acknowledged() {
+    for version in BOTH {
+        let mut machine = machine(version, 4);
+        machine.apply(&Op::TimerLine(0, true));
+        settle(&mut machine);
+        machine.acknowledge(vcpu(0));
+        machine.apply(&Op::TimerLine(0, false));
+        let told = machine.vgic.lower_mapped(vcpu(0), &mut machine.cores[0]);
+        assert!(told.is_empty(), "nothing to withdraw");
+        settle(&mut machine);
+        assert!(machine.cores[0].physical_active);
+        machine.end(vcpu(0));
+        assert!(!machine.cores[0].physical_active);
+        assert!(
+            machine
+                .vgic
+                .lower_mapped(vcpu(0), &mut machine.cores[0])
+                .is_empty()
+        );
+    }
+}
+
+#[test]
+fn a_ticking_timer_keeps_its_list_register() {
+    for version in BOTH {
+        let mut machine = machine(version, 4);
+        let tick = |machine: &mut Machine| {
+            let core = &mut machine.cores[0];
+            core.physical_active = true;
+            assert!(machine.vgic.deliver_mapped(vcpu(0), core).is_empty());
+            machine.reference.get_mut(vcpu(0), TIMER).latch = true;
+            settle(machine);
+        };
+        tick(&mut machine);
+        for _ in 0..3 {
+            assert!(machine.acknowledge(vcpu(0)).is_some());
+            machine.end(vcpu(0));
+            let writes = machine.cores[0].writes;
+            tick(&mut machine);
+            assert_eq!(machine.cores[0].writes, writes + 1);
+        }
+        machine.acknowledge(vcpu(0));
+        machine.apply(&Op::Load(0, false));
+        assert!(machine.vgic.mapped_in_flight(vcpu(0)));
+        machine.apply(&Op::Load(0, true));
+        settle(&mut machine);
+        machine.end(vcpu(0));
+        assert!(!machine.cores[0].physical_active);
+        machine.apply(&Op::Bits {
+            by: 0,
+            of: 0,
+            bits: 2,
+            intid: TIMER,
+            also: 0,
+        });
+        tick(&mut machine);
+        assert!(machine.cores[0].entries().is_empty(), "disabled");
+        assert!(machine.vgic.mapped_in_flight(vcpu(0)));
+    }
+}
