@@ -55,6 +55,8 @@ pub const GICC_IAR: usize = 0x0c;
 pub const GICC_EOIR: usize = 0x10;
 /// Highest pending.
 const GICC_HPPIR: usize = 0x18;
+/// Active priorities of both groups.
+const GICC_APR: [usize; 8] = [0xd0, 0xd4, 0xd8, 0xdc, 0xe0, 0xe4, 0xe8, 0xec];
 /// Deactivate.
 const GICC_DIR: usize = 0x1000;
 
@@ -113,16 +115,57 @@ pub fn lines() -> u32 {
 /// Enables the distributor, and the interface of vCPU 0.
 pub(crate) fn init(machine: &Machine) {
     FRAMES.call_once(|| machine.gic);
+    enable_distributor();
+    init_cpu();
+}
+
+fn enable_distributor() {
     if is_v3() {
         // Affinity routing and group 1, with one security state.
         mmio::write32(distributor() + GICD_CTLR, 0x12);
-        for line in (32..lines()).step_by(32) {
-            mmio::write32(distributor() + IGROUPR + line as usize / 8, u32::MAX);
-        }
     } else {
         mmio::write32(distributor() + GICD_CTLR, 1);
     }
+    for line in (32..lines()).step_by(32) {
+        mmio::write32(distributor() + IGROUPR + line as usize / 8, group());
+    }
+}
+
+/// What IGROUPR holds: every interrupt in the one group that is used.
+fn group() -> u32 {
+    if is_v3() { u32::MAX } else { 0 }
+}
+
+/// Brings the distributor and the calling vCPU's interface back to what [`init`] leaves, whatever was done to them: nothing enabled but
+/// the SGIs, nothing pending or active, no priority held.
+pub fn reset() {
+    enable_distributor();
+    for line in (32..lines()).step_by(32) {
+        for register in [ICENABLER, ICPENDR, ICACTIVER] {
+            mmio::write32(distributor() + register + line as usize / 8, u32::MAX);
+        }
+    }
     init_cpu();
+    for register in [ICPENDR, ICACTIVER] {
+        mmio::write32(bank(0) + register, u32::MAX);
+    }
+    match cpu_interface() {
+        None => {
+            write_sysreg!("S3_0_C12_C8_4", 0);
+            write_sysreg!("S3_0_C12_C9_0", 0);
+        }
+        Some(base) => {
+            for word in GICC_APR {
+                mmio::write32(base + word, 0);
+            }
+            // QEMU 10 looks at the active priorities again only when something ends.
+            mmio::write32(base + GICC_EOIR, 0);
+            for word in (0..16).step_by(4) {
+                mmio::write32(distributor() + CPENDSGIR + word, u32::MAX);
+            }
+        }
+    }
+    mmio::barrier();
 }
 
 /// Enables the calling vCPU's interface: no SGI or PPI enabled but the SGIs, all priorities let through.
@@ -132,6 +175,7 @@ pub fn init_cpu() {
         write_sysreg!("S3_0_C12_C12_5", 7);
         write_sysreg!("S3_0_C12_C12_3", 0);
     }
+    mmio::write32(bank(0) + IGROUPR, group());
     mmio::write32(bank(0) + ICENABLER, 0xffff_0000);
     for register in 0..8 {
         mmio::write32(
@@ -160,7 +204,6 @@ fn init_redistributor() {
             break;
         }
     }
-    mmio::write32(base + GICR_SGI_FRAME + IGROUPR, u32::MAX);
 }
 
 /// The redistributor whose affinity is the calling vCPU's, `None` when no region has it.
