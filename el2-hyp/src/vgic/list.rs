@@ -227,6 +227,8 @@ pub trait ListRegisters {
     /// How many there are, 1 to [`MAX_LIST_REGISTERS`].
     fn count(&self) -> usize;
     /// The slots that are free to use: state invalid and no end of interrupt to report (GICH_ELRSR, ICH_ELRSR_EL2).
+    /// It must be right for slots written since the last entry too, else what they hold is taken for ended and is lost: on
+    /// GICv3 that takes an ISB before the register is read (IHI 0069 section 12.1.6: its value follows from other registers).
     fn empty(&self) -> u32;
     /// The state in a slot ([`state_v2`], [`state_v3`]).
     fn state(&self, slot: usize) -> State;

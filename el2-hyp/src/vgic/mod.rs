@@ -5,7 +5,7 @@
 //! - [`ids`]: the quantities, each a type.
 //! - `state`: the state of every interrupt as bitmaps; [`model`]: what changes it: lines, pulses, SGIs, routes.
 //! - [`list`]: list registers, decoded, in both encodings, and the trait that the hardware side implements.
-//! - [`resident`]: moving interrupts from the model into list registers ([`Vgic::flush`]) and back ([`Vgic::fold`]);
+//! - `resident`: moving interrupts from the model into list registers ([`Vgic::flush`]), and `fold` back ([`Vgic::fold`]);
 //!   `overflow` chooses when not all fit, `mapped` keeps the virtual timer's physical interrupt in step.
 //! - `register`, `write`: what each guest-visible register does, whatever its address.
 //! - `v2`, `v3`: where GICv2 and GICv3 keep those registers, and how each sends SGIs.
@@ -25,6 +25,8 @@
 //! - `flush` before each entry. With nothing to do it is a load and a branch. It brings back what the list
 //!   registers hold only when something that they hold has to change, so most exits never read them.
 //! - On the maintenance interrupt: `fold`, then `flush`. On WFI: `fold`, then ask [`Vgic::deliverable`].
+//! - The virtual timer's interrupt comes by [`Vgic::deliver_mapped`], and goes by [`Vgic::lower_mapped`] when the guest has
+//!   turned its timer off before it looked.
 //! - `load` and `unload` around a stay on a core. They tell whether the mapped interrupt (the virtual timer's) is
 //!   in flight: its physical interrupt must then be set active after `load`, and inactive after `unload`.
 //!
@@ -41,6 +43,15 @@
 //! - when more interrupts wait than there are list registers, the most urgent are listed. The next ones follow when
 //!   all listed ones were acknowledged, or at the next flush with something to do.
 //!
+//! # What is not exact
+//! - An active interrupt that no list register holds is ended by counting: the most urgent first. A guest that changes
+//!   the priority of an active interrupt, or ends one that it never acknowledged while others are nested deeper than there are list
+//!   registers, may see another one end. Only that guest is concerned.
+//! - A guest that separates priority drop from deactivation has to deactivate an SPI on the processor that acknowledged it,
+//!   unless its deactivations are always trapped and brought to [`Vgic::deactivate`].
+//! - Interrupts of a group that the guest's CPU interface does not take count as pending like any others, and may fill the
+//!   list registers.
+//!
 //! # Choices where the architecture leaves one
 //! - An SPI with several targets (GICv2), or for any processor (GICv3, IRM), goes to the target with the lowest
 //!   number; for IRM to the lowest that is awake by its GICR_WAKER, or else the first. It stays with the virtual
@@ -50,6 +61,7 @@
 //!   GICv3's to group 1.
 //! - The guest's own masks (PMR, the CPU interface's group enables) are the hardware's business; the model does not see them.
 
+mod fold;
 pub mod ids;
 pub mod list;
 mod mapped;

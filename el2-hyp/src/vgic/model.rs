@@ -125,18 +125,28 @@ impl Vgic {
     /// Returns to the reset state, as when the guest reboots. The levels of the inputs stay what they are.
     /// What is still listed is withdrawn at the next flush.
     pub fn reset(&mut self) {
-        let before = self.clone();
-        *self = Self::in_reset(before.version, before.count, before.mapped);
-        for (bank, old) in self.banks.iter_mut().zip(&before.banks) {
-            bank.line = old.line;
+        let fresh = Self::in_reset(self.version, self.count, self.mapped);
+        for (bank, fresh) in self.banks.iter_mut().zip(&fresh.banks) {
+            *bank = Bank {
+                line: bank.line,
+                ..*fresh
+            };
         }
-        for (cpu, old) in self.cpus.iter_mut().zip(&before.cpus) {
-            cpu.vacated = old.used | old.vacated;
-            cpu.control = old.control;
-            cpu.armed = old.armed;
-            cpu.mapped.release = old.mapped.in_flight() | old.mapped.release;
-            cpu.attention = READY;
+        for (cpu, fresh) in self.cpus.iter_mut().zip(&fresh.cpus) {
+            let mut mapped = fresh.mapped;
+            mapped.release = cpu.mapped.in_flight() | cpu.mapped.release;
+            *cpu = Cpu {
+                vacated: cpu.used | cpu.vacated,
+                control: cpu.control,
+                armed: cpu.armed,
+                attention: READY,
+                mapped,
+                ..*fresh
+            };
         }
+        self.group_on = fresh.group_on;
+        self.owner = fresh.owner;
+        self.route = fresh.route;
     }
 
     /// The number of virtual processors, 1 to [`MAX_VCPUS`].

@@ -19,14 +19,6 @@ use super::list::{Control, ListRegister, ListRegisters, MAX_LIST_REGISTERS, Orig
 use super::model::{Vgic, bank};
 use super::state::{Bank, Cpu, READY, STALE};
 
-/// What is left to do when all list registers are folded.
-struct Rest {
-    /// The mapped interrupt was among them: its state there, and whether it is pending and active now.
-    mapped: Option<(State, bool, bool)>,
-    /// The list registers that held SPIs whose route leads elsewhere.
-    wanderers: u32,
-}
-
 /// Whether everything ready fits into the list registers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Room {
@@ -106,9 +98,11 @@ impl Vgic {
     fn refill<L: ListRegisters>(&mut self, vcpu: VcpuId, lists: &mut L) -> VcpuMask {
         let cpu = &mut self.cpus[vcpu.index()];
         let mut told = VcpuMask::EMPTY;
-        // Without the fold, an end that was counted but not yet seen would find its interrupt listed again.
-        if cpu.attention & STALE != 0 || cpu.armed {
-            told = self.collect(vcpu, lists);
+        if cpu.armed {
+            // Without the fold, an end that was counted but not yet seen would find its interrupt listed again.
+            told = self.collect_watched(vcpu, lists);
+        } else if cpu.attention & STALE != 0 {
+            told = self.gather::<true, L>(vcpu, lists);
         }
         if !self.fill(vcpu, lists) {
             return told | self.refill_overflowing(vcpu, lists);
@@ -171,109 +165,6 @@ impl Vgic {
         }
     }
 
-    /// Folds every used list register.
-    #[inline(never)]
-    fn collect<L: ListRegisters>(&mut self, vcpu: VcpuId, lists: &mut L) -> VcpuMask {
-        if self.cpus[vcpu.index()].armed {
-            return self.collect_watched(vcpu, lists);
-        }
-        self.gather(vcpu, lists)
-    }
-
-    /// The same where the ends of interrupts that are in no list register are counted.
-    #[cold]
-    #[inline(never)]
-    fn collect_watched<L: ListRegisters>(&mut self, vcpu: VcpuId, lists: &mut L) -> VcpuMask {
-        let mut told = VcpuMask::EMPTY;
-        if self.cpus[vcpu.index()].control.entry_not_present {
-            told = self.end_spilled(vcpu, lists.take_eoi_count());
-        }
-        told | self.gather(vcpu, lists)
-    }
-
-    #[inline(always)]
-    fn gather<L: ListRegisters>(&mut self, vcpu: VcpuId, lists: &mut L) -> VcpuMask {
-        let cpu = &mut self.cpus[vcpu.index()];
-        let mut used = u32::from(cpu.used);
-        if used == 0 {
-            return VcpuMask::EMPTY;
-        }
-        let busy = used & !lists.empty();
-        cpu.used = 0;
-        cpu.vacated |= busy as u16;
-        let mut rest = Rest {
-            mapped: None,
-            wanderers: 0,
-        };
-        while used != 0 {
-            let slot = used.trailing_zeros();
-            used &= used.wrapping_sub(1);
-            let state = if busy >> slot & 1 != 0 {
-                lists.state(slot as usize % MAX_LIST_REGISTERS)
-            } else {
-                State::Invalid
-            };
-            self.absorb(vcpu, slot, state, &mut rest);
-        }
-        if rest.mapped.is_some() || rest.wanderers != 0 {
-            return self.absorb_rest(vcpu, rest);
-        }
-        VcpuMask::EMPTY
-    }
-
-    /// Joins what a list register says about its interrupt with what the model learnt meanwhile.
-    #[inline(always)]
-    fn absorb(&mut self, vcpu: VcpuId, slot: u32, state: State, rest: &mut Rest) {
-        let cpu = &mut self.cpus[vcpu.index()];
-        let intid = cpu.slots[slot as usize % MAX_LIST_REGISTERS];
-        let bit = intid.bit();
-        let bank = &mut self.banks[bank(vcpu, intid.word())];
-        let (mut returns, mut active) = (0, 0);
-        if state != State::Invalid {
-            if state.is_pending() {
-                returns = bank.listed_latch & bit;
-            }
-            if state.is_active() {
-                active = bit;
-            }
-            bank.latch |= returns;
-            if returns != 0 && intid.is_sgi() {
-                // On GICv3, where SGIs have no senders, nothing looks at this.
-                let sender = cpu.in_service[intid.place() % 16];
-                cpu.sources[intid.place() % 16] |= VcpuMask::one(sender).0;
-            }
-        }
-        bank.active = bank.active & (bank.pinned | !bit) | active & !bank.pinned;
-        bank.listed &= !bit;
-        bank.listed_latch &= !bit;
-        bank.pinned &= !bit;
-        cpu.ready[intid.word()] |= (bank.signalled(self.group_on) | bank.active) & bit;
-        if bank.special & bit != 0 {
-            if intid.is_spi() {
-                rest.wanderers |= 1 << slot;
-            } else if intid == self.mapped.virtual_intid {
-                rest.mapped = Some((state, returns != 0, bank.active & bit != 0));
-            }
-        }
-    }
-
-    /// The mapped interrupt and the SPIs among what was folded.
-    #[inline(never)]
-    fn absorb_rest(&mut self, vcpu: VcpuId, rest: Rest) -> VcpuMask {
-        let cpu = &mut self.cpus[vcpu.index()];
-        if let Some((state, returns, active)) = rest.mapped {
-            cpu.mapped.absorb(state, returns, active);
-        }
-        let mut told = VcpuMask::EMPTY;
-        let mut wanderers = rest.wanderers;
-        while wanderers != 0 {
-            let slot = wanderers.trailing_zeros() as usize % MAX_LIST_REGISTERS;
-            wanderers &= wanderers.wrapping_sub(1);
-            told |= self.settle(self.cpus[vcpu.index()].slots[slot]);
-        }
-        told
-    }
-
     /// Lists ready interrupts until none is left (true) or no list register is free (false).
     #[inline(always)]
     fn fill<L: ListRegisters>(&mut self, vcpu: VcpuId, lists: &mut L) -> bool {
@@ -328,7 +219,13 @@ impl Vgic {
 
     /// The origin of a pending interrupt of which more than the bitmaps has to be known.
     #[inline(never)]
-    fn pending_origin(&mut self, vcpu: VcpuId, intid: Intid, slot: usize, plain: Origin) -> Origin {
+    pub(super) fn pending_origin(
+        &mut self,
+        vcpu: VcpuId,
+        intid: Intid,
+        slot: usize,
+        plain: Origin,
+    ) -> Origin {
         let cpu = &mut self.cpus[vcpu.index()];
         if intid == self.mapped.virtual_intid {
             if cpu.mapped.list_pending(slot) {

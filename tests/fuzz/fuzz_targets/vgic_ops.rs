@@ -197,8 +197,7 @@ impl Machine {
                 }
                 if self.timer[index] && !core.physical_active {
                     core.physical_active = true;
-                    self.vgic.raise_mapped(vcpu(index));
-                    self.due |= VcpuMask::one(vcpu(index));
+                    self.due |= self.vgic.deliver_mapped(vcpu(index), core);
                     busy = true;
                 }
             }
@@ -271,6 +270,10 @@ impl Machine {
                     self.vgic.deactivate(vcpu(index), intid, core) | VcpuMask::one(vcpu(index));
             }
             13 => self.load(index, b & 3 != 0),
+            14 if b & 1 != 0 && self.loaded[index] && !self.timer[index] => {
+                let core = &mut self.cores[index];
+                self.due |= self.vgic.lower_mapped(vcpu(index), core);
+            }
             14 if b == 0 => {
                 self.vgic.reset();
                 self.due = VcpuMask::first(self.cores.len());
