@@ -3,6 +3,11 @@
 //! Each program in `src/bin` is one flat binary that runs at EL1, on Hearth's guest machine as well as directly on QEMU's `virt`
 //! without a hypervisor. So a test can be validated against the architecture as QEMU has it before it judges Hearth.
 //!
+//! The programs: `bench` counts instructions, `attack` tries everything that is not allowed, `count` is the neighbour who notices a
+//! disturbance, `reboot` looks for leftovers of its former life, `storm` makes cross-calls, `timers` parks and wants to be woken in time, `spin` shows how
+//! cores are divided, `psci` and `gic` check their subject against the specification. `build` makes the binaries; `baseline` runs them all
+//! without a hypervisor. Each program's own front page has its parameters and its output.
+//!
 //! How a guest tells what it found: lines on its console, the first word being the kind.
 //! `PASS name …`, `FAIL name why`, `SKIP name why`, `BENCH key value`, and each program's own progress lines.
 //! It ends with PSCI `SYSTEM_OFF`. Parameters are `key=value` words of the device tree's `bootargs`; every program knows `bare=1`: it

@@ -2,7 +2,7 @@
 
 use guest::machine::{GicFrames, Range};
 use guest::rng::Rng;
-use guest::{Machine, console, mmio};
+use guest::{Machine, console, exception};
 
 use crate::features::Features;
 
@@ -88,7 +88,9 @@ impl World {
             start: machine.memory.end,
             end: machine.memory.end,
         });
-        let present = |slot: usize| mmio::read32(VIRTIO + slot * SLOT_BYTES + 8) != 0;
+        let present = |slot: usize| {
+            exception::probe_read(VIRTIO + slot * SLOT_BYTES + 8).is_ok_and(|device| device != 0)
+        };
         let populated = (0..SLOTS)
             .filter(|slot| present(*slot))
             .fold(0, |mask, slot| mask | 1 << slot);
