@@ -1,8 +1,8 @@
 //! List registers: the window through which the hardware delivers virtual interrupts.
 //!
 //! A list register holds one interrupt while the guest acknowledges, ends and deactivates it
-//! without an exit. [`ListRegister`] is its decoded value; GICv2 (GICH_LR, IHI 0048B section 5.3.10)
-//! and GICv3 (ICH_LR_EL2, IHI 0069 section 12.4) pack it differently. [`ListRegisters`] is what the
+//! without an exit. [`ListRegister`] is its decoded value; GICv2 (GICH_LRn, IHI 0048B)
+//! and GICv3 (ICH_LRn_EL2, IHI 0069) pack it differently. [`ListRegisters`] is what the
 //! hardware side implements, over GICH's memory or the ICH system registers.
 
 use super::ids::{Group, Intid, Priority, VcpuId};
@@ -228,7 +228,7 @@ pub trait ListRegisters {
     fn count(&self) -> usize;
     /// The slots that are free to use: state invalid and no end of interrupt to report (GICH_ELRSR, ICH_ELRSR_EL2).
     /// It must be right for slots written since the last entry too, else what they hold is taken for ended and is lost: on
-    /// GICv3 that takes an ISB before the register is read (IHI 0069 section 12.1.6: its value follows from other registers).
+    /// GICv3 that takes an ISB before the register is read (Arm ARM, "Synchronization requirements for AArch64 System registers").
     fn empty(&self) -> u32;
     /// The state in a slot ([`state_v2`], [`state_v3`]).
     fn state(&self, slot: usize) -> State;

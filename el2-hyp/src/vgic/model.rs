@@ -1,8 +1,8 @@
 //! The state of every interrupt, and the inputs that change it.
 //!
-//! 32 interrupts share a [`Bank`] of bitmaps: one bank for each virtual processor's own interrupts, three for the SPIs.
+//! 32 interrupts share a `Bank` of bitmaps: one bank for each virtual processor's own interrupts, three for the SPIs.
 //! Beside the banks each virtual processor keeps `ready`: the interrupts that belong into its list registers and are
-//! not there. Every change ends in [`Vgic::touch`], which brings `ready` up to date and says whether the virtual
+//! not there. Every change ends in `Vgic::touch`, which brings `ready` up to date and says whether the virtual
 //! processor has to be told.
 
 use super::ids::{

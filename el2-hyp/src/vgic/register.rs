@@ -2,7 +2,7 @@
 //!
 //! [`v2`](super::v2) and [`v3`](super::v3) turn an offset into a [`Register`]; here each of them is read and written. What is
 //! reserved, unimplemented, misaligned or of a width that the register does not take reads as zero and ignores writes
-//! (IHI 0048B section 4.1.4, IHI 0069 section 12.1.3 allow it).
+//! (IHI 0048B section 4.1.4, and the GICD and GICR accesses of IHI 0069, allow it).
 
 use super::ids::{Frame, Intid, VcpuId, VcpuMask, Version, WORDS, Width};
 use super::list::ListRegisters;

@@ -1,4 +1,4 @@
-//! The GICv3 frames' addresses (IHI 0069 sections 12.8 and 12.10), and how a GICv3 guest sends SGIs.
+//! The GICv3 frames' addresses (IHI 0069, the GICD, GICR and SGI register maps), and how a GICv3 guest sends SGIs.
 //!
 //! With affinity routing always on, private interrupts are in the redistributor's SGI frame alone, and the distributor
 //! has neither targets nor GICD_SGIR.
@@ -84,7 +84,7 @@ fn trigger(offset: u32) -> Register {
 }
 
 impl Vgic {
-    /// The guest's write to one of the registers that send an SGI (IHI 0069 section 12.2, ICC_SGI1R_EL1):
+    /// The guest's write to one of the registers that send an SGI (IHI 0069, ICC_SGI1R_EL1):
     /// TargetList 15:0, Aff1 23:16, INTID 27:24, Aff2 39:32, IRM 40, RS 47:44, Aff3 55:48. A virtual processor's affinity
     /// is its number at level 0. Returns who has to flush.
     #[inline]
@@ -98,7 +98,7 @@ impl Vgic {
             return VcpuMask::EMPTY;
         };
         if kind != SgiKind::Group1 {
-            // These reach group 0 interrupts only; ICC_SGI1R_EL1 reaches both (IHI 0069 section 4.4.2, one security state).
+            // These reach group 0 interrupts only; ICC_SGI1R_EL1 reaches both (IHI 0069, "Generating SGIs", for one security state).
             let bit = Intid::wrap(sgi).bit();
             for vcpu in targets {
                 if self.banks[bank(vcpu, 0)].group1 & bit != 0 {
