@@ -122,16 +122,12 @@ impl Vgic {
         vgic
     }
 
-    /// Returns to the reset state, as when the guest reboots. The levels of the inputs stay what they are.
-    /// What is still listed is withdrawn at the next flush.
+    /// Returns to the reset state, as when the guest reboots, with every input low: the devices are reset with it.
+    /// No virtual processor should be loaded. Of one that is, what is listed is withdrawn at its next flush, and the mapped
+    /// interrupt's physical one deactivated there, even if the guest has just done that itself.
     pub fn reset(&mut self) {
         let fresh = Self::in_reset(self.version, self.count, self.mapped);
-        for (bank, fresh) in self.banks.iter_mut().zip(&fresh.banks) {
-            *bank = Bank {
-                line: bank.line,
-                ..*fresh
-            };
-        }
+        self.banks = fresh.banks;
         for (cpu, fresh) in self.cpus.iter_mut().zip(&fresh.cpus) {
             let mut mapped = fresh.mapped;
             mapped.release = cpu.mapped.in_flight() | cpu.mapped.release;

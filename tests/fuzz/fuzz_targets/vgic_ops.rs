@@ -275,8 +275,8 @@ impl Machine {
                 self.due |= self.vgic.lower_mapped(vcpu(index), core);
             }
             14 if b == 0 => {
+                (0..self.cores.len()).for_each(|index| self.load(index, false));
                 self.vgic.reset();
-                self.due = VcpuMask::first(self.cores.len());
             }
             _ => self.settle(),
         }
