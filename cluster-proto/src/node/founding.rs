@@ -156,11 +156,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if self.era.is_blank() {
             return self.join_era(era, out);
         }
-        let votes = self.config.memory(self.board).is_some();
-        let lonely = !self.lease.holds(self.now) && self.now.since(self.era_heard) > ERA_PATIENCE;
-        // A voter gives up what it remembers only for a history that is not older: a second reform around a board that knew nothing of the first.
-        let may_yield = lonely && (!votes || era.generation == self.era.generation);
-        if era.generation > self.era.generation || may_yield {
+        if era.generation > self.era.generation || self.may_yield(era) {
             self.counters.eras_left += 1;
             self.destroy_copies(out);
             let memory = Memory(self.random.name());
@@ -168,6 +164,20 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             return self.join_era(era, out);
         }
         false
+    }
+
+    /// Whether this board may leave its history for one that is not newer, whose leader speaks: when its own has been silent for long while
+    /// the other has been heard. There are two only when the operator reformed around a board that knew less than others
+    /// who were off, and has vouched for that.
+    fn may_yield(&mut self, era: Era) -> bool {
+        let (other, since, last) = self.foreign;
+        let goes_on = other == era && self.now.since(last) <= ERA_PATIENCE;
+        let since = if goes_on { since } else { self.now };
+        self.foreign = (era, since, self.now);
+        !self.lease.holds(self.now)
+            && self.now.since(self.era_heard) > ERA_PATIENCE
+            && self.now.since(since) > ERA_PATIENCE
+            && self.role != Role::Leader
     }
 
     fn join_era(&mut self, era: Era, out: &mut dyn Sink) -> bool {

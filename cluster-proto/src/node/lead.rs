@@ -2,7 +2,7 @@
 
 use super::state::Backoff;
 use super::{Node, Sink};
-use crate::ids::{BoardId, GuestId, Incarnation, Memory, Micros, Span};
+use crate::ids::{BoardId, BoardSet, GuestId, Incarnation, Memory, Micros, Span};
 use crate::ledger::types::{Decree, Guest, Phase, Reason, Wanted};
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, LEASELESS_PATIENCE, REPORT_GAP};
 use crate::placement::{Choice, choose, fits_elsewhere};
@@ -182,52 +182,49 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         }
     }
 
-    /// The next owner to be named, or guest to be displaced for one: highest priority first.
+    /// The next owner to be named, or guest to be displaced for one: highest priority first. A board that is being cleared for one guest takes no
+    /// other of lower priority, or the two would displace each other for ever.
     fn next_placement(&mut self) -> Option<Decree> {
-        let mut best: Option<(u8, Decree)> = None;
-        for at in 0..G {
-            // G is a small capacity, far below 65,536.
-            let id = GuestId(at as u16);
-            let Some((priority, failures)) = self.waits(id) else { continue };
-            if best.as_ref().is_some_and(|(most, _)| priority <= *most) || !self.may_try(id, failures) {
+        let mut cleared = BoardSet(0);
+        let mut last = None;
+        while let Some((priority, id)) = self.next_waiting(last) {
+            last = Some((priority, id));
+            if !self.may_try(id) {
                 continue;
             }
-            if let Some(decree) = self.step_for(id) {
-                best = Some((priority, decree));
+            match choose(&self.ledger, id) {
+                Choice::Board(board) if !self.unwanted.has(board) && !cleared.has(board) => {
+                    let (epoch, tenure) = (self.ledger.epoch(id), self.ledger.tenure(board));
+                    return Some(Decree::Place { guest: id, epoch, board, tenure, reason: Reason::Placed });
+                }
+                Choice::Displace(board, victim) if !cleared.has(board) => {
+                    let epoch = self.ledger.epoch(victim);
+                    if !self.ledger.owned_by(board).any(|(_, _, guest)| guest.phase == Phase::Leaving) {
+                        return Some(Decree::Retire { guest: victim, epoch, reason: Reason::Displaced });
+                    }
+                    cleared.set(board, true);
+                }
+                Choice::Board(_) | Choice::Displace(..) | Choice::Nowhere => {}
             }
         }
-        best.map(|(_, decree)| decree)
+        None
     }
 
-    /// Priority and failures of a guest that should run and has no owner.
-    fn waits(&self, id: GuestId) -> Option<(u8, u8)> {
-        let guest = self.ledger.guest(id)?;
-        let waits = guest.phase == Phase::Unowned && guest.wanted == Wanted::Running;
-        waits.then_some((guest.spec.priority, guest.failures))
-    }
-
-    fn step_for(&self, id: GuestId) -> Option<Decree> {
-        match choose(&self.ledger, id) {
-            Choice::Board(board) if !self.unwanted.has(board) => Some(Decree::Place {
-                guest: id,
-                epoch: self.ledger.epoch(id),
-                board,
-                tenure: self.ledger.tenure(board),
-                reason: Reason::Placed,
-            }),
-            Choice::Displace(board, victim) => {
-                // One that is leaving already makes the room.
-                let leaving = self.ledger.owned_by(board).any(|(_, _, guest)| guest.phase == Phase::Leaving);
-                let epoch = self.ledger.epoch(victim);
-                (!leaving).then_some(Decree::Retire { guest: victim, epoch, reason: Reason::Displaced })
-            }
-            Choice::Board(_) | Choice::Nowhere => None,
-        }
+    /// The guest that should run and has no owner and comes after `last`, by falling priority, then by rising number.
+    fn next_waiting(&self, last: Option<(u8, GuestId)>) -> Option<(u8, GuestId)> {
+        let waits = |guest: &Guest| guest.phase == Phase::Unowned && guest.wanted == Wanted::Running;
+        self.ledger
+            .guests()
+            .filter(|(_, _, guest)| waits(guest))
+            .map(|(id, _, guest)| (guest.spec.priority, id))
+            .filter(|&(priority, id)| last.is_none_or(|(before, number)| (priority, number) < (before, id)))
+            .max_by_key(|&(priority, id)| (priority, core::cmp::Reverse(id)))
     }
 
     /// Whether a guest that failed so often may be tried again now.
-    fn may_try(&mut self, id: GuestId, failures: u8) -> bool {
+    fn may_try(&mut self, id: GuestId) -> bool {
         let now = self.now;
+        let failures = self.ledger.guest(id).map_or(0, |guest| guest.failures);
         let backoff = &mut self.backoff[id.at()];
         if backoff.failures != failures {
             let pause = Span((BACKOFF_MIN.0 << u32::from(failures.saturating_sub(1)).min(16)).min(BACKOFF_MAX.0));

@@ -208,6 +208,8 @@ pub struct Node<A, const B: usize, const G: usize, const D: usize, const L: usiz
     virgin: bool,
     founding: Founding,
     era_heard: Micros,
+    /// Another history whose leader is heard: since when, and when last.
+    foreign: (Era, Micros, Micros),
 
     term: Term,
     voted: Option<BoardId>,
@@ -293,6 +295,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             virgin: true,
             founding: Founding::NONE,
             era_heard: Micros(0),
+            foreign: (Era::BLANK, Micros(0), Micros(0)),
             term: Term(0),
             voted: None,
             role: Role::Follower,
@@ -392,6 +395,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.memory = memory;
         self.era = Era::BLANK;
         self.era_heard = self.now;
+        self.foreign = (Era::BLANK, Micros(0), Micros(0));
         self.virgin = false;
         self.founding = Founding::NONE;
         self.term = Term(0);

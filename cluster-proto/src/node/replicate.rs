@@ -114,7 +114,13 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     /// Sends `board` what it lacks, if it is time.
     fn feed(&mut self, board: BoardId, out: &mut dyn Sink) {
         let (now, last, base, commit) = (self.now, self.log.last(), self.log.base(), self.commit);
-        let progress = &mut self.peers[board.at()].progress;
+        let peer = &mut self.peers[board.at()];
+        let known = peer.status.as_ref().map_or(commit, |status| status.commit);
+        let progress = &mut peer.progress;
+        if known < commit && now.since(progress.sent_at) >= APPEND_RETRY {
+            // It says itself that it did not hear what is agreed.
+            progress.told = progress.told.min(known);
+        }
         if progress.sent < progress.next.previous() {
             progress.sent = progress.next.previous();
         }

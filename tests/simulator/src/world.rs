@@ -270,7 +270,8 @@ impl World {
             match machine.node.recall(records.iter().map(Vec::as_slice)) {
                 Ok(Recall::Remembered) => self.stats.see("recalled"),
                 Ok(Recall::Nothing) => {}
-                Err(_) => {
+                Err(error) => {
+                    eprintln!("{error:?} {} of {}", machine.node.ledger().index, records.len());
                     self.stats.see("journal_refused");
                     disk.records.clear();
                     self.oracle.forgot(memory);
