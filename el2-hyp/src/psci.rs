@@ -39,6 +39,8 @@ mod function {
 const PSCI_VERSION: u64 = 1 << 16 | 1;
 /// SMCCC 1.1.
 const SMCCC_VERSION: u64 = 1 << 16 | 1;
+/// Bits of a power state in the original format that must be zero: 31:26 and 23:17.
+const POWER_STATE_RESERVED: u32 = 0xfcfe_0000;
 /// MIGRATE_INFO_TYPE: no trusted OS that would have to move.
 const NO_MIGRATION_REQUIRED: u64 = 2;
 
@@ -134,6 +136,12 @@ impl Power {
             function::SMCCC_VERSION => Outcome::Return(SMCCC_VERSION),
             function::SMCCC_ARCH_FEATURES => Outcome::Return(arch_feature(x[1] as u32)),
             function::FEATURES => Outcome::Return(feature(x[1] as u32)),
+            // A power-down may be answered as a standby (DEN 0022, section 5.4.4): nothing is powered here.
+            function::CPU_SUSPEND_32 | function::CPU_SUSPEND_64
+                if x[1] as u32 & POWER_STATE_RESERVED != 0 =>
+            {
+                Outcome::Return(code::INVALID_PARAMETERS)
+            }
             function::CPU_SUSPEND_32 | function::CPU_SUSPEND_64 => Outcome::Suspend,
             function::CPU_OFF => {
                 self.vcpus[caller] = VcpuPower::Off;

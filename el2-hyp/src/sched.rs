@@ -111,7 +111,9 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
 
     /// Whether every vCPU of a range of the table is off.
     pub fn all_off(&self, ids: core::ops::Range<u16>) -> bool {
-        self.entities[usize::from(ids.start)..usize::from(ids.end)].iter().all(|entity| entity.state == State::Off)
+        self.entities[usize::from(ids.start)..usize::from(ids.end)]
+            .iter()
+            .all(|entity| entity.state == State::Off)
     }
 
     /// The least service among those that want to run.
@@ -261,13 +263,10 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
 
     /// When this core must look again: the end of the turn if another waits, or the first timer that it keeps for parked vCPUs.
     pub fn next_event(&self, core: CoreId) -> Option<u64> {
-        let parked = self
-            .used()
-            .iter()
-            .filter_map(|entity| match entity.state {
-                State::Parked { until, timer_core } if timer_core == core => until,
-                _ => None,
-            });
+        let parked = self.used().iter().filter_map(|entity| match entity.state {
+            State::Parked { until, timer_core } if timer_core == core => until,
+            _ => None,
+        });
         parked.chain(self.turn_ends(core)).min()
     }
 }

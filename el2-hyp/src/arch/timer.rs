@@ -69,6 +69,17 @@ impl VirtualTimer {
         }
     }
 
+    /// Whether the timer in the machine asserts its interrupt: it is on, not masked, and its condition is met (ISTATUS).
+    #[inline(always)]
+    pub fn line() -> bool {
+        let control: u64;
+        // SAFETY: reading the virtual timer has no effect.
+        unsafe {
+            asm!("mrs {}, cntv_ctl_el0", out(reg) control, options(nomem, nostack, preserves_flags))
+        };
+        control & (ENABLE | MASKED | 1 << 2) == ENABLE | 1 << 2
+    }
+
     /// Puts the timer into the machine, with the guest's offset from the physical counter.
     pub fn load(self, offset: u64) {
         // SAFETY: the virtual timer is the guest's alone. The value is compared before the timer is on.

@@ -2,12 +2,13 @@
 
 use crate::addr::Ipa;
 use crate::arch::lists::Lists;
+use crate::arch::timer::VirtualTimer;
 use crate::device::pl011::Pl011;
 use crate::exit::Width;
 use crate::guest::Guest;
 use crate::host::Host;
 use crate::machine;
-use crate::vgic::{Frame, Intid, VcpuId, VcpuMask};
+use crate::vgic::{Frame, Intid, ListRegisters, VcpuId, VcpuMask, Vgic};
 
 /// GICv2: the first page of the CPU interface is the hardware's virtual interface, by stage 2; the second, with the deactivate register,
 /// traps.
@@ -87,6 +88,20 @@ fn place(ipa: Ipa, v3: bool) -> Option<Place> {
 /// Nothing answers at that address.
 pub(super) struct NoDevice;
 
+/// The guest may have turned its timer off, or on to a later time, since the interrupt was listed; the hardware does not say so.
+#[inline(always)]
+pub(super) fn sample_timer(
+    vgic: &mut Vgic,
+    vcpu: VcpuId,
+    lists: &mut impl ListRegisters,
+) -> VcpuMask {
+    if VirtualTimer::line() {
+        VcpuMask::EMPTY
+    } else {
+        vgic.lower_mapped(vcpu, lists)
+    }
+}
+
 impl Guest {
     fn is_v3(&self) -> bool {
         matches!(self.hardware.interface, crate::arch::lists::Interface::V3)
@@ -113,11 +128,12 @@ impl Guest {
     ) -> Result<u64, NoDevice> {
         match place(ipa, self.is_v3()).ok_or(NoDevice)? {
             Place::Gic(frame, offset) => {
-                let reading =
-                    self.vgic
-                        .lock()
-                        .read(vcpu, frame, offset, width, &mut self.lists(host));
-                self.tell(host, reading.told);
+                let mut vgic = self.vgic.lock();
+                let lists = &mut self.lists(host);
+                let sampled = sample_timer(&mut vgic, vcpu, lists);
+                let reading = vgic.read(vcpu, frame, offset, width, lists);
+                drop(vgic);
+                self.tell(host, sampled | reading.told);
                 Ok(reading.value)
             }
             Place::Uart(offset) => {
@@ -150,8 +166,11 @@ impl Guest {
     ) -> Result<(), NoDevice> {
         match place(ipa, self.is_v3()).ok_or(NoDevice)? {
             Place::Gic(frame, offset) => {
-                let told = self.vgic.lock().write(vcpu, frame, offset, width, value);
-                self.tell(host, told);
+                let mut vgic = self.vgic.lock();
+                let sampled = sample_timer(&mut vgic, vcpu, &mut self.lists(host));
+                let told = vgic.write(vcpu, frame, offset, width, value);
+                drop(vgic);
+                self.tell(host, sampled | told);
             }
             Place::Uart(offset) => {
                 let mut console = host.console(self);

@@ -89,10 +89,7 @@ impl Guest {
     fn interrupt<H: Host>(&self, host: &H, vcpu: VcpuId, context: &mut Context) -> Next {
         match host.interrupt() {
             HostInterrupt::VirtualTimer => {
-                let mut vgic = self.vgic.lock();
-                vgic.raise_mapped(vcpu);
-                let told = vgic.flush(vcpu, &mut self.lists(host));
-                drop(vgic);
+                let told = self.vgic.lock().deliver_mapped(vcpu, &mut self.lists(host));
                 self.tell(host, told);
             }
             HostInterrupt::Maintenance => {
@@ -184,7 +181,7 @@ impl Guest {
     pub(super) fn wait<H: Host>(&self, host: &H, vcpu: VcpuId, context: &mut Context) -> Next {
         let mut vgic = self.vgic.lock();
         let lists = &mut self.lists(host);
-        let told = vgic.fold(vcpu, lists);
+        let told = super::mmio::sample_timer(&mut vgic, vcpu, lists) | vgic.fold(vcpu, lists);
         let wanted = vgic.deliverable(vcpu);
         let timer_listed = vgic.mapped_in_flight(vcpu);
         drop(vgic);
