@@ -179,6 +179,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let Some(entry) = self.ledger.board(self.board) else { return };
         let out_of_it = entry.tenure.0 == 0 || entry.incarnation != self.incarnation;
         let clean = self.copies.iter().all(|copy| copy.state == CopyState::None);
+        #[cfg(feature = "mutations")]
+        let clean = clean || self.mutated(super::Mutation::EpochIgnored);
         if self.era.is_blank() || entry.witness || !out_of_it || !clean {
             return;
         }

@@ -103,10 +103,12 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             if !peer.detector.hears(self.now) {
                 return false;
             }
-            voter == board || peer.hears.has(board)
+            peer.hears.has(board)
         };
         let counts = |voter: BoardId, memory: Memory| voter == self.board || self.remembers(voter, memory);
-        self.config.members().filter(|&(_, voter, memory)| counts(voter, memory) && hears(voter)).count()
+        let others = || self.config.members().filter(|seat| seat.1 != board);
+        let heard = others().filter(|&(_, voter, memory)| counts(voter, memory) && hears(voter)).count();
+        heard + usize::from(heard > 0 && self.config.members().any(|seat| seat.1 == board))
     }
 
     /// Gives seats back to voters that lost their memory, one change at a time.

@@ -77,8 +77,8 @@ pub enum Mutation {
     FenceAtOnce,
     /// Replay protection compares sequence numbers, and not lives.
     CounterOnly,
-    /// A voter accepts fences as soon as it has booted.
-    BootWithoutWait,
+    /// A voter accepts fences as soon as it has booted or its configuration has changed.
+    NoQuietTime,
 }
 
 /// What a driver is to do. Effects are carried out in order; whatever follows a `Persist` waits until that is durable.
@@ -379,13 +379,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             *copy = Copy::NONE;
         }
         self.promises = Promises::NEW;
-        #[cfg(feature = "mutations")]
-        let waits = !self.mutated(Mutation::BootWithoutWait);
-        #[cfg(not(feature = "mutations"))]
-        let waits = true;
-        if waits {
-            self.promises.hold_all(now.after(self.promise));
-        }
+        self.keep_quiet();
         // Boards that boot together do not all speak at once.
         self.beat_at = now.after(Span(self.random.below(self.heartbeat.0 / 2)));
     }
@@ -432,6 +426,15 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     #[cfg(feature = "mutations")]
     fn mutated(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
+    }
+
+    /// Accepts no fence for as long as a promise may last that this voter does not know of, or that was given under another configuration.
+    fn keep_quiet(&mut self) {
+        #[cfg(feature = "mutations")]
+        if self.mutated(Mutation::NoQuietTime) {
+            return;
+        }
+        self.promises.hold_all(self.now.after(self.promise));
     }
 
     /// Takes the time in. A clock never goes back; if it does, it stands.

@@ -88,7 +88,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.config_at = index;
         self.newcomer = Some(board);
         // Promises that others gave under the former configuration are not to be outvoted by this one.
-        self.promises.hold_all(self.now.after(self.promise));
+        self.keep_quiet();
         // It would not have been proposed before the one before it was agreed.
         self.commit_to(previous, out);
     }
@@ -245,7 +245,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let newest = self.log.newest_seats(self.ledger.seats_at);
         let (at, seats) = newest.unwrap_or((self.ledger.seats_at, self.ledger.seats));
         if at != self.config_at {
-            self.promises.hold_all(self.now.after(self.promise));
+            self.keep_quiet();
         }
         (self.config_at, self.config) = (at, seats);
         self.newcomer = match self.log.get(at).map(|entry| &entry.decree) {
@@ -489,7 +489,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.commit = index;
         self.find_config();
         self.find_fences();
-        self.promises.hold_all(self.now.after(self.promise));
+        self.keep_quiet();
         self.virgin = false;
         self.after_apply();
         self.persist_snapshot(out);

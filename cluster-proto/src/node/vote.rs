@@ -82,7 +82,6 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             era: self.era,
             term,
             before,
-            memory: self.memory,
             last: self.log.last(),
             last_term: self.log.last_term(),
         });
@@ -167,23 +166,22 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     }
 
     pub(super) fn on_ask(&mut self, board: BoardId, ask: &Ask, out: &mut dyn Sink) {
+        #[cfg(feature = "mutations")]
+        if self.mutated(super::Mutation::AmnesiacCounts) && self.era.is_blank() && !ask.era.is_blank() {
+            self.fits_era(ask.era, out);
+        }
         // A newcomer may be asked before it has the entry that seats it: whoever is not counted does no harm by its vote.
         if ask.era != self.era || self.era.is_blank() {
             return;
         }
-        #[cfg(feature = "mutations")]
-        let memory = self.counted_memory(&self.config, board, ask.memory);
-        #[cfg(not(feature = "mutations"))]
-        let memory = ask.memory;
-        // Somebody whose seat this voter's newer configuration gives to another may still win with the older one; its log decides.
-        let seated = self.config.memory(board).is_some() && memory.0 != 0;
+        // Whether the asker has a seat is not asked: it may know a newer configuration, and whom it counts is its own affair. Its log decides.
         let newer = (ask.last_term, ask.last) >= (self.log.last_term(), self.log.last());
         if self.hears_leader() && self.leader != Some(board) {
             self.answer_ask(board, ask, false, out);
             return;
         }
         if ask.before {
-            let granted = seated && newer && ask.term > self.term;
+            let granted = newer && ask.term > self.term;
             self.answer_ask(board, ask, granted, out);
             return;
         }
@@ -195,7 +193,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             self.voted = None;
         }
         let free = self.voted.is_none_or(|voted| voted == board) && self.role == Role::Follower;
-        let granted = seated && newer && ask.term == self.term && free;
+        let granted = newer && ask.term == self.term && free;
         if granted && self.voted.is_none() {
             self.voted = Some(board);
             self.persist_vote(out);

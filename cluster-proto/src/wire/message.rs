@@ -114,8 +114,6 @@ record! {
         term: Term,
         /// Only whether it would be given.
         before: bool,
-        /// The asker's memory.
-        memory: Memory,
         /// Where its log ends.
         last: Index,
         /// In which term that was proposed.
