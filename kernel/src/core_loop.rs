@@ -26,7 +26,10 @@ pub fn initialise() {
 }
 
 fn queue() -> spin::MutexGuard<'static, Scheduler<MAX_CORES, MAX_BOARD_VCPUS>> {
-    QUEUE.get().expect("the queue is made before any core looks at it").lock()
+    QUEUE
+        .get()
+        .expect("the queue is made before any core looks at it")
+        .lock()
 }
 
 /// The guest and vCPU that a core has loaded.

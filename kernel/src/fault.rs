@@ -76,14 +76,21 @@ extern "C" fn fault(registers: &Registers) -> ! {
 fn panic(info: &PanicInfo<'_>) -> ! {
     begin();
     let mut out = emergency();
-    let _ = writeln!(out, "\nhearth: PANIC on core {}: {}", this_core(), info.message());
+    let _ = writeln!(
+        out,
+        "\nhearth: PANIC on core {}: {}",
+        this_core(),
+        info.message()
+    );
     if let Some(location) = info.location() {
         let _ = writeln!(out, "hearth: at {location}");
     }
     let frame: u64;
     let here: u64;
     // SAFETY: reading the frame pointer and the program counter.
-    unsafe { asm!("mov {}, x29", "adr {}, .", out(reg) frame, out(reg) here, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("mov {}, x29", "adr {}, .", out(reg) frame, out(reg) here, options(nomem, nostack, preserves_flags))
+    };
     backtrace(&mut out, here, frame);
     stop()
 }
@@ -110,7 +117,10 @@ fn backtrace(out: &mut impl Write, pc: u64, mut frame: u64) {
     for depth in 1..DEPTH {
         // A frame record lies in the image's own memory (stacks are part of it) and is aligned; records go up.
         let within = image::rodata_end() as u64..image::end() as u64 - 16;
-        if !within.contains(&frame) || frame % 8 != 0 || image::guards().any(|g| frame & !0xfff == g as u64) {
+        if !within.contains(&frame)
+            || frame % 8 != 0
+            || image::guards().any(|g| frame & !0xfff == g as u64)
+        {
             return;
         }
         // SAFETY: mapped memory of the image, checked just now.

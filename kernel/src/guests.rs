@@ -116,7 +116,11 @@ pub fn make_all(archive: &'static [u8], hardware: Hardware, gicv: Option<Pa>) {
         ConsoleMode::All => Mode::All,
         ConsoleMode::Focus => Mode::Focus,
     });
-    info!("board {} of cluster {}", package.board().name, package.cluster());
+    info!(
+        "board {} of cluster {}",
+        package.board().name,
+        package.cluster()
+    );
     let mut slots = Vec::new();
     let mut first_entity = 0;
     for view in package.guests() {
@@ -129,7 +133,10 @@ pub fn make_all(archive: &'static [u8], hardware: Hardware, gicv: Option<Pa>) {
         };
         let vcpus = usize::from(view.guest.vcpus.get());
         if first_entity + vcpus > MAX_BOARD_VCPUS {
-            warn!("guest {} does not fit: a board runs {MAX_BOARD_VCPUS} vCPUs at most", view.guest.name);
+            warn!(
+                "guest {} does not fit: a board runs {MAX_BOARD_VCPUS} vCPUs at most",
+                view.guest.name
+            );
             continue;
         }
         if let Some(slot) = make(slots.len(), first_entity as u16, view, hardware, gicv) {
@@ -151,7 +158,11 @@ fn make(
     let size = u64::from(view.guest.memory.get()) << 20;
     let Some(blocks) = memory::allocate_guest_ram(size) else {
         let (free, _) = memory::frames();
-        warn!("guest {name} does not fit: it wants {} MiB, and {} are free", size >> 20, free >> 8);
+        warn!(
+            "guest {name} does not fit: it wants {} MiB, and {} are free",
+            size >> 20,
+            free >> 8
+        );
         return None;
     };
     let stage2 = translation(&blocks, gicv);
@@ -165,9 +176,16 @@ fn make(
     let vcpus = usize::from(view.guest.vcpus.get());
     // VMID 0 is nobody's.
     let vmid = id as u8 + 1;
-    let guest = Guest::new(id, name.as_str(), vcpus, ram, hardware, (vmid, stage2.root()))
-        .map_err(|error| warn!("guest {name} cannot be made: {error:?}"))
-        .ok()?;
+    let guest = Guest::new(
+        id,
+        name.as_str(),
+        vcpus,
+        ram,
+        hardware,
+        (vmid, stage2.root()),
+    )
+    .map_err(|error| warn!("guest {name} cannot be made: {error:?}"))
+    .ok()?;
     console::add_guest(id, name.as_str());
     Some(Slot {
         guest,
@@ -189,12 +207,24 @@ fn translation(blocks: &[Pa], gicv: Option<Pa>) -> Option<Stage2<Frames>> {
         let follows = |n: &usize| blocks[*n].0 == blocks[first].0 + (n - first) as u64 * BLOCK_2M;
         let count = (first..blocks.len()).take_while(follows).count();
         let ipa = Ipa(machine::RAM_BASE + first as u64 * BLOCK_2M);
-        mapped = stage2.map(ipa, blocks[first], count as u64 * BLOCK_2M, Attributes::Memory, &mut Fresh);
+        mapped = stage2.map(
+            ipa,
+            blocks[first],
+            count as u64 * BLOCK_2M,
+            Attributes::Memory,
+            &mut Fresh,
+        );
         first += count;
     }
     if let Some(gicv) = gicv {
         let page = el2_hyp::addr::PAGE_SIZE;
-        mapped = mapped.and(stage2.map(Ipa(machine::GICC_BASE), gicv, page, Attributes::Device, &mut Fresh));
+        mapped = mapped.and(stage2.map(
+            Ipa(machine::GICC_BASE),
+            gicv,
+            page,
+            Attributes::Device,
+            &mut Fresh,
+        ));
     }
     if mapped.is_err() {
         stage2.destroy(&mut Fresh);
@@ -209,7 +239,9 @@ pub fn start_next(host: &CoreHost) -> bool {
     if NEXT.load(Ordering::Relaxed) >= count {
         return false;
     }
-    let Some(slot) = find(NEXT.fetch_add(1, Ordering::Relaxed)) else { return false };
+    let Some(slot) = find(NEXT.fetch_add(1, Ordering::Relaxed)) else {
+        return false;
+    };
     start(host, slot);
     true
 }
@@ -223,7 +255,11 @@ fn start(host: &CoreHost, slot: &'static Slot) {
             slot.guest.reset(placed.entry, placed.argument);
             slot.running.store(true, Ordering::Release);
             let again = if times == 0 { "starts" } else { "starts again" };
-            info!("guest {name} {again}: {} vCPUs, {} MiB", slot.guest.vcpus().len(), slot.guest.memory.size() >> 20);
+            info!(
+                "guest {name} {again}: {} vCPUs, {} MiB",
+                slot.guest.vcpus().len(),
+                slot.guest.memory.size() >> 20
+            );
             host.turn_on(&slot.guest, 0);
         }
         Err(error) => warn!("guest {name} does not start: {error}"),
@@ -236,7 +272,9 @@ pub fn finish(host: &CoreHost, slot: &'static Slot) {
     let name = &slot.guest.name;
     match slot.guest.stop_reason() {
         Some(Stop::Reset) => start(host, slot),
-        Some(reason @ (Stop::PowerOff | Stop::Ended)) => info!("guest {name} has stopped: {reason}"),
+        Some(reason @ (Stop::PowerOff | Stop::Ended)) => {
+            info!("guest {name} has stopped: {reason}")
+        }
         Some(reason) => warn!("guest {name} was stopped: {reason}"),
         None => unreachable!("a guest stops for a reason"),
     }
@@ -263,9 +301,16 @@ pub fn tell_status() {
         memory::heap_used(),
     );
     for slot in all() {
-        let state = if slot.running.load(Ordering::Acquire) { "running" } else { "stopped" };
+        let state = if slot.running.load(Ordering::Acquire) {
+            "running"
+        } else {
+            "stopped"
+        };
         let starts = slot.starts.load(Ordering::Relaxed);
-        info!("status: guest {} {state}, started {starts} times", slot.guest.name);
+        info!(
+            "status: guest {} {state}, started {starts} times",
+            slot.guest.name
+        );
     }
     for (core, instructions) in crate::host::instructions().enumerate() {
         let now = el2_hyp::arch::timer::now() * 1000 / (el2_hyp::arch::timer::frequency() / 1000);

@@ -7,7 +7,7 @@ use el2_hyp::arch::{config, timer};
 use el2_hyp::guest::{Guest, Stop};
 use el2_hyp::host::{Host, HostInterrupt};
 use platform::gic::{Gic, KICK};
-use platform::tree::{Interrupt, IntId, Tree};
+use platform::tree::{IntId, Interrupt, Tree};
 use spin::Once;
 
 use crate::console::{self, Command};
@@ -75,10 +75,14 @@ pub fn initialise(tree: &Tree) -> Result<(), Unfit> {
     let gic = unsafe { Gic::new(description) }.map_err(Unfit::Gic)?;
     let interrupts = Interrupts {
         gic,
-        virtual_timer: timers.virt.ok_or(Unfit::Missing("virtual timer interrupt"))?,
+        virtual_timer: timers
+            .virt
+            .ok_or(Unfit::Missing("virtual timer interrupt"))?,
         el2_timer: timers.hyp.ok_or(Unfit::Missing("EL2 timer interrupt"))?,
         maintenance: maintenance.ok_or(Unfit::Missing("GIC maintenance interrupt"))?,
-        console: tree.console.and_then(|console| tree.uarts[console.uart].interrupt),
+        console: tree
+            .console
+            .and_then(|console| tree.uarts[console.uart].interrupt),
     };
     INTERRUPTS.call_once(|| interrupts);
     Ok(())
@@ -94,7 +98,11 @@ pub fn initialise_core(core: usize) -> Result<CoreHost, platform::gic::GicError>
     let interrupts = INTERRUPTS.get().expect("initialised");
     let gic = &interrupts.gic;
     gic.initialise_core(core)?;
-    for intid in [interrupts.virtual_timer, interrupts.el2_timer, interrupts.maintenance] {
+    for intid in [
+        interrupts.virtual_timer,
+        interrupts.el2_timer,
+        interrupts.maintenance,
+    ] {
         gic.enable_private(core, intid);
     }
     if core == 0
@@ -103,14 +111,22 @@ pub fn initialise_core(core: usize) -> Result<CoreHost, platform::gic::GicError>
         gic.enable_shared(0, console);
     }
     timer::arm_el2(None);
-    Ok(CoreHost { core: core as u8, interrupts, per_core: &CORES[core] })
+    Ok(CoreHost {
+        core: core as u8,
+        interrupts,
+        per_core: &CORES[core],
+    })
 }
 
 /// Makes every other core leave its guest.
 pub fn kick_all() {
-    let Some(interrupts) = INTERRUPTS.get() else { return };
+    let Some(interrupts) = INTERRUPTS.get() else {
+        return;
+    };
     let own = smp::this_core();
-    (0..smp::running()).filter(|&core| core != own).for_each(|core| interrupts.gic.kick(core));
+    (0..smp::running())
+        .filter(|&core| core != own)
+        .for_each(|core| interrupts.gic.kick(core));
 }
 
 /// Makes every core look at the queue.
@@ -130,14 +146,19 @@ pub fn reschedule_all() {
 pub fn instructions() -> impl Iterator<Item = u64> {
     publish_instructions();
     kick_all();
-    CORES[..smp::running()].iter().map(|core| core.instructions.load(Ordering::Relaxed))
+    CORES[..smp::running()]
+        .iter()
+        .map(|core| core.instructions.load(Ordering::Relaxed))
 }
 
 fn publish_instructions() {
     if let Some(count) = config::el2_instructions() {
         let total = &CORES[smp::this_core()].instructions;
         let former = total.load(Ordering::Relaxed);
-        total.store(former + u64::from(count.wrapping_sub(former as u32)), Ordering::Relaxed);
+        total.store(
+            former + u64::from(count.wrapping_sub(former as u32)),
+            Ordering::Relaxed,
+        );
     }
 }
 
@@ -151,7 +172,9 @@ pub struct CoreHost {
 impl CoreHost {
     /// Makes another core, or this one, look at the queue.
     pub fn reschedule(&self, core: u8) {
-        CORES[usize::from(core)].reschedule.store(true, Ordering::SeqCst);
+        CORES[usize::from(core)]
+            .reschedule
+            .store(true, Ordering::SeqCst);
         if core != self.core {
             self.interrupts.gic.kick(core.into());
         }
@@ -220,12 +243,21 @@ impl Host for CoreHost {
                 }
                 publish_instructions();
             }
-            intid if intid == self.interrupts.maintenance.get() => what = HostInterrupt::Maintenance,
+            intid if intid == self.interrupts.maintenance.get() => {
+                what = HostInterrupt::Maintenance
+            }
             intid if intid == self.interrupts.el2_timer.get() => {
                 timer::arm_el2(None);
                 self.per_core.reschedule.store(true, Ordering::SeqCst);
             }
-            intid if self.interrupts.console.is_some_and(|console| console.id.get() == intid) => self.console(),
+            intid
+                if self
+                    .interrupts
+                    .console
+                    .is_some_and(|console| console.id.get() == intid) =>
+            {
+                self.console()
+            }
             // Nothing else was let through.
             _ => {}
         }
@@ -240,7 +272,8 @@ impl Host for CoreHost {
 
     fn should_leave(&self) -> bool {
         self.clear_reschedule();
-        let leave = core_loop::should_yield(self) || self.per_core.shared.load(Ordering::Relaxed) != core_loop::is_shared();
+        let leave = core_loop::should_yield(self)
+            || self.per_core.shared.load(Ordering::Relaxed) != core_loop::is_shared();
         if !leave {
             self.rearm();
         }
@@ -252,7 +285,9 @@ impl Host for CoreHost {
     }
 
     fn activate(&self, intid: u32) {
-        self.interrupts.gic.activate_private(self.core.into(), intid);
+        self.interrupts
+            .gic
+            .activate_private(self.core.into(), intid);
     }
 
     fn deactivate(&self, intid: u32) {
@@ -275,7 +310,9 @@ impl Host for CoreHost {
     fn set_deadline(&self, deadline: Option<u64>) {
         let deadline = deadline.unwrap_or(u64::MAX);
         if self.per_core.guest_deadline.load(Ordering::Relaxed) != deadline {
-            self.per_core.guest_deadline.store(deadline, Ordering::Relaxed);
+            self.per_core
+                .guest_deadline
+                .store(deadline, Ordering::Relaxed);
             self.rearm();
         }
     }

@@ -45,13 +45,23 @@ extern "C" fn kernel_main(tree_address: usize, started_at: u64) -> ! {
     // SAFETY: the vectors are the image's.
     unsafe { config::initialise_core() };
     // Without a tree there is no line to complain on.
-    let Some(tree) = read_tree(tree_address) else { fault::halt() };
+    let Some(tree) = read_tree(tree_address) else {
+        fault::halt()
+    };
     memory::initialise(&tree);
     console::initialise(&tree);
     FIRMWARE.call_once(|| tree.psci);
-    info!("Hearth {} on {} ({} MiB)", env!("CARGO_PKG_VERSION"), tree.model, memory::frames().1 >> 8);
+    info!(
+        "Hearth {} on {} ({} MiB)",
+        env!("CARGO_PKG_VERSION"),
+        tree.model,
+        memory::frames().1 >> 8
+    );
     if let Some((node, fault)) = &tree.left_out.first {
-        info!("device tree: {} nodes were left out, first {node}: {fault}", tree.left_out.count);
+        info!(
+            "device tree: {} nodes were left out, first {node}: {fault}",
+            tree.left_out.count
+        );
     }
     if let Err(error) = host::initialise(&tree) {
         warn!("this board cannot run guests: {error}");
@@ -67,7 +77,8 @@ extern "C" fn kernel_main(tree_address: usize, started_at: u64) -> ! {
     match &tree.initrd {
         // SAFETY: the loader put the boot package there; the memory is reserved and mapped, and nobody writes to it.
         Some(r) => {
-            let archive = unsafe { core::slice::from_raw_parts(r.base() as *const u8, r.size() as usize) };
+            let archive =
+                unsafe { core::slice::from_raw_parts(r.base() as *const u8, r.size() as usize) };
             guests::make_all(archive, hardware, virtual_cpu_interface(&tree));
         }
         None => warn!("there is no boot package: give one as the initrd"),
@@ -88,7 +99,12 @@ extern "C" fn secondary_main(core: usize) -> ! {
     // SAFETY: the vectors are the image's.
     unsafe { config::initialise_core() };
     smp::arrived();
-    let interface = *BOOTED.wait();
+    let interface = loop {
+        if let Some(interface) = BOOTED.get() {
+            break *interface;
+        }
+        smp::relax();
+    };
     let host = initialise_core(core, interface);
     core_loop::run(&host)
 }
@@ -122,8 +138,12 @@ fn read_tree(address: usize) -> Option<Tree> {
 fn interface(tree: &Tree) -> Interface {
     match &tree.gic {
         Some(Gic::V2(gic)) => {
-            let gich = gic.hypervisor_interface.expect("the driver refuses a GICv2 without it");
-            Interface::V2 { gich: gich.base() as usize }
+            let gich = gic
+                .hypervisor_interface
+                .expect("the driver refuses a GICv2 without it");
+            Interface::V2 {
+                gich: gich.base() as usize,
+            }
         }
         _ => Interface::V3,
     }

@@ -34,7 +34,10 @@ static HEAP: LockedHeap<24> = LockedHeap::empty();
 /// Largest run of frames that is handed out as one: 2^18 pages, a block of 1 GiB.
 const FRAME_ORDERS: usize = 19;
 static FRAMES: Mutex<FrameAllocator<FRAME_ORDERS>> = Mutex::new(FrameAllocator::new());
-static STATE: Mutex<Accounts> = Mutex::new(Accounts { free_frames: 0, all_frames: 0 });
+static STATE: Mutex<Accounts> = Mutex::new(Accounts {
+    free_frames: 0,
+    all_frames: 0,
+});
 
 struct Accounts {
     free_frames: usize,
@@ -92,7 +95,11 @@ fn subtract(ranges: Vec<Range<u64>>, holes: &[Range<u64>]) -> Vec<Range<u64>> {
             .flat_map(|r| {
                 let below = r.start..r.end.min(hole.start);
                 let above = r.start.max(hole.end)..r.end;
-                if hole.start >= r.end || hole.end <= r.start { [r, 0..0] } else { [below, above] }
+                if hole.start >= r.end || hole.end <= r.start {
+                    [r, 0..0]
+                } else {
+                    [below, above]
+                }
             })
             .filter(|r| r.start < r.end)
             .collect()
@@ -134,14 +141,21 @@ pub fn initialise(tree: &Tree) {
     }
     publish_to_uncached(&boot_translation);
 
-    let mut taken: Vec<_> = tree.reserved.iter().map(|r| r.region.base()..r.region.end()).collect();
+    let mut taken: Vec<_> = tree
+        .reserved
+        .iter()
+        .map(|r| r.region.base()..r.region.end())
+        .collect();
     taken.push(image);
     // The first page holds some boards' spin table, and no address of it is ever a good one.
     taken.push(0..PAGE_SIZE);
     let mut frames = FRAMES.lock();
     let mut accounts = STATE.lock();
     for range in subtract(ram, &taken) {
-        let (first, end) = ((range.start / PAGE_SIZE) as usize, (range.end / PAGE_SIZE) as usize);
+        let (first, end) = (
+            (range.start / PAGE_SIZE) as usize,
+            (range.end / PAGE_SIZE) as usize,
+        );
         frames.add_frame(first, end);
         accounts.free_frames += end - first;
     }
@@ -149,10 +163,17 @@ pub fn initialise(tree: &Tree) {
 }
 
 fn map_image(map: &mut IdMap<El2>) {
-    let (start, text, rodata, end) = (image::start(), image::text_end(), image::rodata_end(), image::end());
+    let (start, text, rodata, end) = (
+        image::start(),
+        image::text_end(),
+        image::rodata_end(),
+        image::end(),
+    );
     map_range(map, start as u64..text as u64, TEXT);
     map_range(map, text as u64..rodata as u64, READ_ONLY);
-    let guards: Vec<_> = image::guards().map(|at| at as u64..at as u64 + PAGE_SIZE).collect();
+    let guards: Vec<_> = image::guards()
+        .map(|at| at as u64..at as u64 + PAGE_SIZE)
+        .collect();
     for range in subtract(alloc::vec![rodata as u64..end as u64], &guards) {
         map_range(map, range, DATA);
     }
@@ -223,7 +244,9 @@ pub fn allocate_guest_ram(size: u64) -> Option<Vec<Pa>> {
             run /= 2;
         }
         match allocate(run) {
-            Some(at) => blocks.extend((0..run / BLOCK_PAGES).map(|n| Pa(at.0 + n as u64 * BLOCK_2M))),
+            Some(at) => {
+                blocks.extend((0..run / BLOCK_PAGES).map(|n| Pa(at.0 + n as u64 * BLOCK_2M)))
+            }
             None if run > BLOCK_PAGES => run /= 2,
             None => {
                 free_guest_ram(&blocks);

@@ -80,38 +80,55 @@ pub fn place(guest: &Guest, view: &GuestView<'_>) -> Result<Placed, PlaceError> 
     if let (Some(place), Some(initrd)) = (layout.initrd, &view.initrd) {
         copy(guest, Ipa(base + place.offset), initrd)?;
     }
-    guest.memory.write(Ipa(base + layout.device_tree.offset), &tree)?;
+    guest
+        .memory
+        .write(Ipa(base + layout.device_tree.offset), &tree)?;
     // The guest begins with its caches off: it must find all of this, and the zeros, in memory.
     for &block in guest.memory.blocks() {
         maintenance::clean_to_coherency(block.0 as *const u8, BLOCK_2M as usize);
     }
     maintenance::invalidate_instructions();
-    Ok(Placed { entry: Ipa(base + layout.kernel.offset), argument: base + layout.device_tree.offset })
+    Ok(Placed {
+        entry: Ipa(base + layout.kernel.offset),
+        argument: base + layout.device_tree.offset,
+    })
 }
 
 /// Copies an image, and checks by the way that it is what was packed.
 fn copy(guest: &Guest, to: Ipa, image: &ImageView<'_>) -> Result<(), PlaceError> {
     let hardware = has_crc_instructions();
     let mut crc = !0;
-    guest.memory.pieces(to, image.bytes.len(), |target, done, length| {
-        let source = &image.bytes[done..done + length];
+    guest
+        .memory
+        .pieces(to, image.bytes.len(), |target, done, length| {
+            let source = &image.bytes[done..done + length];
+            if hardware {
+                // SAFETY: `pieces` yields the guest's own memory, `length` bytes; the source is as long.
+                crc = unsafe { copy_with_crc32c(target, source, crc) };
+            } else {
+                // SAFETY: as above.
+                unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), target, length) };
+            }
+        })?;
+    let check = |bytes: &[u8]| {
         if hardware {
-            // SAFETY: `pieces` yields the guest's own memory, `length` bytes; the source is as long.
-            crc = unsafe { copy_with_crc32c(target, source, crc) };
+            !crc
         } else {
-            // SAFETY: as above.
-            unsafe { core::ptr::copy_nonoverlapping(source.as_ptr(), target, length) };
+            cluster_proto::package::crc32c(bytes)
         }
-    })?;
-    let check = |bytes: &[u8]| if hardware { !crc } else { cluster_proto::package::crc32c(bytes) };
-    image.check(check).map_err(|fault| PlaceError::Damaged(image.entry(), fault))
+    };
+    image
+        .check(check)
+        .map_err(|fault| PlaceError::Damaged(image.entry(), fault))
 }
 
 /// ID_AA64ISAR0_EL1.CRC32: optional in Armv8.0.
 fn has_crc_instructions() -> bool {
     let isar0: u64;
     // SAFETY: reading an ID register has no effect.
-    unsafe { asm!("mrs {}, id_aa64isar0_el1", out(reg) isar0, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("mrs {}, id_aa64isar0_el1", out(reg) isar0, options(nomem, nostack, preserves_flags))
+    };
     isar0 >> 16 & 15 != 0
 }
 

@@ -19,7 +19,9 @@ static RUNNING: AtomicUsize = AtomicUsize::new(1);
 pub fn this_core() -> usize {
     let core;
     // SAFETY: TPIDR_EL2 holds the core's number from its first instructions on.
-    unsafe { core::arch::asm!("mrs {}, tpidr_el2", out(reg) core, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("mrs {}, tpidr_el2", out(reg) core, options(nomem, nostack, preserves_flags))
+    };
     core
 }
 
@@ -33,6 +35,13 @@ pub fn arrived() {
     RUNNING.fetch_add(1, Ordering::AcqRel);
 }
 
+/// Lets others go first while this core waits for one of them. Unlike [`core::hint::spin_loop`], which is a barrier, this also makes an
+/// emulator that runs its cores in turn go to the next.
+pub fn relax() {
+    // SAFETY: a hint.
+    unsafe { core::arch::asm!("yield", options(nomem, nostack, preserves_flags)) };
+}
+
 /// How long a started core may take to come up, in milliseconds.
 const START_PATIENCE: u64 = 1000;
 
@@ -44,7 +53,10 @@ pub fn start_others(tree: &Tree) {
     for core in tree.cores.iter().filter(|core| core.affinity.get() != own) {
         let number = running();
         if number == MAX_CORES {
-            crate::warn!("core {:#x} stays off: {MAX_CORES} cores are used at most", core.affinity.get());
+            crate::warn!(
+                "core {:#x} stays off: {MAX_CORES} cores are used at most",
+                core.affinity.get()
+            );
             continue;
         }
         core_affinities[number].store(core.affinity.get(), Ordering::Release);
@@ -58,7 +70,10 @@ pub fn start_others(tree: &Tree) {
         if let Err(error) = started {
             crate::warn!("core {:#x} does not start: {error}", core.affinity.get());
         } else if !wait_for(number + 1) {
-            crate::warn!("core {:#x} was started and does not come up", core.affinity.get());
+            crate::warn!(
+                "core {:#x} was started and does not come up",
+                core.affinity.get()
+            );
             // It may still come with this number: give it to nobody else.
             return;
         }
@@ -66,12 +81,13 @@ pub fn start_others(tree: &Tree) {
 }
 
 fn wait_for(count: usize) -> bool {
-    let deadline = el2_hyp::arch::timer::now() + el2_hyp::arch::timer::frequency() * START_PATIENCE / 1000;
+    let deadline =
+        el2_hyp::arch::timer::now() + el2_hyp::arch::timer::frequency() * START_PATIENCE / 1000;
     while running() < count {
         if el2_hyp::arch::timer::now() > deadline {
             return false;
         }
-        core::hint::spin_loop();
+        relax();
     }
     true
 }
@@ -79,6 +95,8 @@ fn wait_for(count: usize) -> bool {
 fn aarch64_mpidr() -> u64 {
     let mpidr: u64;
     // SAFETY: reading an ID register has no effect.
-    unsafe { core::arch::asm!("mrs {}, mpidr_el1", out(reg) mpidr, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        core::arch::asm!("mrs {}, mpidr_el1", out(reg) mpidr, options(nomem, nostack, preserves_flags))
+    };
     platform::tree::Affinity::from_mpidr(mpidr).get()
 }

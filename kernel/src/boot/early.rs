@@ -84,7 +84,10 @@ impl Tables {
 /// Builds the tables and gives the root's address. Called by `start.S` with the device tree's address.
 #[unsafe(no_mangle)]
 extern "C" fn early_tables(tree: usize) -> usize {
-    let mut tables = Tables { pool: POOL.0.get().cast(), used: 0 };
+    let mut tables = Tables {
+        pool: POOL.0.get().cast(),
+        used: 0,
+    };
     let Some(root) = tables.next() else { return 0 };
     let mut page = image::start();
     while page < image::end() {
@@ -118,8 +121,15 @@ pub fn tree_size(tree: usize) -> usize {
     // could be done.
     let (magic, size) = unsafe {
         let header = tree as *const u32;
-        (ptr::read_volatile(header), ptr::read_volatile(header.add(1)))
+        (
+            ptr::read_volatile(header),
+            ptr::read_volatile(header.add(1)),
+        )
     };
     let size = u32::from_be(size) as usize;
-    if u32::from_be(magic) == TREE_MAGIC && size <= TREE_LIMIT { size } else { 0 }
+    if u32::from_be(magic) == TREE_MAGIC && size <= TREE_LIMIT {
+        size
+    } else {
+        0
+    }
 }

@@ -22,8 +22,11 @@ struct Line {
     waiting_for_room: bool,
 }
 
-static LINE: Mutex<Line> =
-    Mutex::new(Line { uart: None, mux: mux::Mux::new(), waiting_for_room: false });
+static LINE: Mutex<Line> = Mutex::new(Line {
+    uart: None,
+    mux: mux::Mux::new(),
+    waiting_for_room: false,
+});
 
 /// The UART's registers, for a core that must speak whoever holds the lock; zero before there is one.
 static REGISTERS: AtomicUsize = AtomicUsize::new(0);
@@ -94,7 +97,9 @@ pub fn interrupt(mut act: impl FnMut(Command)) {
     }
     loop {
         let mut line = LINE.lock();
-        let Some(byte) = line.uart.as_mut().and_then(uart::Console::receive) else { return };
+        let Some(byte) = line.uart.as_mut().and_then(uart::Console::receive) else {
+            return;
+        };
         let command = line.mux.input(byte);
         line.drain();
         drop(line);
@@ -142,7 +147,11 @@ impl Write for Emergency {
             return Ok(());
         }
         for byte in text.bytes() {
-            let bytes: &[u8] = if byte == b'\n' { b"\r\n" } else { core::slice::from_ref(&byte) };
+            let bytes: &[u8] = if byte == b'\n' {
+                b"\r\n"
+            } else {
+                core::slice::from_ref(&byte)
+            };
             for &byte in bytes {
                 // SAFETY: the registers of the PL011 that `initialise` took; the board is stopping, and bytes that another core sends
                 // meanwhile only mix with these.

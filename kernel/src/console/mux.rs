@@ -108,7 +108,11 @@ impl Mux {
 
     pub fn add_guest(&mut self, guest: usize, name: &str) {
         let backlog = Deque::new();
-        self.guests[guest] = Some(Box::new(Guest { name: name.into(), backlog, line: heapless::Vec::new() }));
+        self.guests[guest] = Some(Box::new(Guest {
+            name: name.into(),
+            backlog,
+            line: heapless::Vec::new(),
+        }));
     }
 
     /// The board's own voice. It begins a line of its own.
@@ -135,7 +139,9 @@ impl Mux {
 
     #[inline]
     fn put_in_line(&mut self, index: usize, byte: u8) {
-        let Some(guest) = &mut self.guests[index] else { return };
+        let Some(guest) = &mut self.guests[index] else {
+            return;
+        };
         match byte {
             b'\r' => {}
             b'\n' => self.show_line(index),
@@ -150,7 +156,9 @@ impl Mux {
 
     fn show_line(&mut self, index: usize) {
         // Taken out while it is shown, so that the queue can be written.
-        let Some(mut guest) = self.guests[index].take() else { return };
+        let Some(mut guest) = self.guests[index].take() else {
+            return;
+        };
         if self.last != b'\n' {
             self.push_text(b"\n");
         }
@@ -173,11 +181,19 @@ impl Mux {
     pub fn input(&mut self, byte: u8) -> Option<Command> {
         if !self.escaped {
             self.escaped = byte == ESCAPE;
-            return (byte != ESCAPE).then_some(Command::Input { guest: self.focus, byte });
+            return (byte != ESCAPE).then_some(Command::Input {
+                guest: self.focus,
+                byte,
+            });
         }
         self.escaped = false;
         match byte {
-            ESCAPE => return Some(Command::Input { guest: self.focus, byte }),
+            ESCAPE => {
+                return Some(Command::Input {
+                    guest: self.focus,
+                    byte,
+                });
+            }
             b'1'..=b'9' => self.look_at(usize::from(byte - b'1')),
             b'n' => self.look_at_next(),
             b'a' => {
@@ -192,7 +208,9 @@ impl Mux {
     }
 
     fn look_at_next(&mut self) {
-        let next = (1..=GUESTS).map(|n| (self.focus + n) % GUESTS).find(|&n| self.guests[n].is_some());
+        let next = (1..=GUESTS)
+            .map(|n| (self.focus + n) % GUESTS)
+            .find(|&n| self.guests[n].is_some());
         if let Some(next) = next {
             self.look_at(next);
         }
