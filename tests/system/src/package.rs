@@ -1,0 +1,137 @@
+//! What a board runs: guests' descriptions, packed by the operator's own tool.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::paths;
+
+/// A guest's description.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// Its name, unique in its package.
+    pub name: String,
+    /// vCPUs, 1 to 8.
+    pub vcpus: u8,
+    /// Memory, MiB.
+    pub memory: u32,
+    kernel: PathBuf,
+    initrd: Option<PathBuf>,
+    command_line: String,
+}
+
+impl Guest {
+    /// A bare-metal guest, called as its program, with 64 MiB.
+    pub fn bare_metal(program: &str, vcpus: u8) -> Self {
+        Self {
+            name: program.into(),
+            vcpus,
+            memory: 64,
+            kernel: paths::bare_metal(program),
+            initrd: None,
+            command_line: String::new(),
+        }
+    }
+
+    /// Debian with 256 MiB, which does what `run` says (see `scripts/lib/guest-init`).
+    pub fn debian(name: &str, vcpus: u8, run: &str) -> Self {
+        Self {
+            name: name.into(),
+            vcpus,
+            memory: 256,
+            kernel: paths::material("Image"),
+            initrd: Some(paths::material("initramfs.cpio.gz")),
+            command_line: format!("console=ttyAMA0 quiet hearth.run={run}"),
+        }
+    }
+
+    /// Under this name instead.
+    pub fn named(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// With so much memory, MiB.
+    pub fn memory(mut self, mib: u32) -> Self {
+        self.memory = mib;
+        self
+    }
+
+    /// With more words on its command line.
+    pub fn with(mut self, words: &str) -> Self {
+        let gap = if self.command_line.is_empty() {
+            ""
+        } else {
+            " "
+        };
+        self.command_line = format!("{}{gap}{words}", self.command_line);
+        self
+    }
+
+    /// From this file instead of its kernel.
+    pub fn kernel(mut self, kernel: PathBuf) -> Self {
+        self.kernel = kernel;
+        self
+    }
+}
+
+/// A board's guests.
+#[derive(Clone, Debug, Default)]
+pub struct Package {
+    guests: Vec<Guest>,
+}
+
+impl Package {
+    /// Of these guests.
+    pub fn of(guests: impl IntoIterator<Item = Guest>) -> Self {
+        Self {
+            guests: guests.into_iter().collect(),
+        }
+    }
+
+    /// The cluster's file. All guests' lines come behind their names.
+    pub fn description(&self) -> String {
+        let mut text = String::from("[cluster]\nname = \"tests\"\nconsole = \"all\"\n");
+        for guest in &self.guests {
+            let initrd = guest.initrd.as_ref().map_or_else(String::new, |initrd| {
+                format!("initrd = {:?}\n", initrd.display().to_string())
+            });
+            // Writing to a string does not fail.
+            let _ = write!(
+                text,
+                "\n[[guest]]\nname = {:?}\nvcpus = {}\nmemory = {}\nkernel = {:?}\n{initrd}command_line = {:?}\n",
+                guest.name,
+                guest.vcpus,
+                guest.memory,
+                guest.kernel.display().to_string(),
+                guest.command_line,
+            );
+        }
+        text
+    }
+
+    /// Packs for the test of that name.
+    ///
+    /// # Panics
+    /// If `hearth pack` refuses.
+    pub fn pack(&self, test: &str) -> PathBuf {
+        let stem = paths::results().join(test);
+        let description = stem.with_extension("toml");
+        let package = stem.with_extension("cpio");
+        fs::write(&description, self.description()).expect("the description written");
+        let output = Command::new(paths::tool())
+            .arg("pack")
+            .arg(&description)
+            .arg("-o")
+            .arg(&package)
+            .output()
+            .expect("hearth pack started");
+        assert!(
+            output.status.success(),
+            "hearth pack refuses: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        package
+    }
+}
