@@ -120,7 +120,7 @@ impl VcpuMask {
         if count >= MAX_VCPUS {
             Self(!0)
         } else {
-            Self((1 << count) - 1)
+            Self((1_u8 << count).wrapping_sub(1))
         }
     }
 

@@ -57,7 +57,7 @@ pub(super) const fn bank(vcpu: VcpuId, word: usize) -> usize {
     if word == 0 {
         vcpu.index()
     } else {
-        (SPI_BANK - 1 + word) % BANKS
+        (SPI_BANK - 1 + word % WORDS) % BANKS
     }
 }
 

@@ -262,7 +262,7 @@ impl Vgic {
     }
 
     /// The senders of an SGI that is pending, the listed one among them.
-    fn source_byte(&self, vcpu: VcpuId, intid: Intid) -> u8 {
+    pub(super) fn source_byte(&self, vcpu: VcpuId, intid: Intid) -> u8 {
         let cpu = &self.cpus[vcpu.index()];
         let place = intid.place() % 16;
         let listed = if self.banks[bank(vcpu, 0)].listed_latch & intid.bit() != 0 {

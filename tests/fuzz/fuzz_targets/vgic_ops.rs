@@ -229,6 +229,13 @@ impl Machine {
         }
     }
 
+    /// What has folded a processor's own list registers is followed by a flush before its guest runs on.
+    fn enter(&mut self, index: usize) {
+        if self.loaded[index] {
+            self.due |= self.vgic.flush(vcpu(index), &mut self.cores[index]);
+        }
+    }
+
     /// One operation of eight bytes.
     fn step(&mut self, op: &[u8; 8]) {
         let [kind, who, a, b, rest @ ..] = *op;
@@ -253,6 +260,7 @@ impl Machine {
                 assert!(width != Width::Byte || reading.value < 0x100);
                 assert!(width == Width::Double || reading.value < 1 << 32);
                 self.due |= reading.told;
+                self.enter(index);
             }
             5 => self.due |= self.vgic.set_line(intid, vcpu(index), b & 1 != 0),
             6 => self.due |= self.vgic.pulse(intid, vcpu(index)),
@@ -268,11 +276,13 @@ impl Machine {
                 let core = &mut self.cores[index];
                 self.due |=
                     self.vgic.deactivate(vcpu(index), intid, core) | VcpuMask::one(vcpu(index));
+                self.enter(index);
             }
             13 => self.load(index, b & 3 != 0),
             14 if b & 1 != 0 && self.loaded[index] && !self.timer[index] => {
                 let core = &mut self.cores[index];
                 self.due |= self.vgic.lower_mapped(vcpu(index), core);
+                self.enter(index);
             }
             14 if b == 0 => {
                 (0..self.cores.len()).for_each(|index| self.load(index, false));

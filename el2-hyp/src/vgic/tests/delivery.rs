@@ -348,3 +348,89 @@ fn an_edge_with_its_line_high_comes_once() {
         assert_eq!(take(&mut machine, 0), Some((40, 0)));
     }
 }
+
+#[test]
+fn an_ended_interrupt_made_active_by_a_write_is_active() {
+    for version in BOTH {
+        for again in [false, true] {
+            let mut machine = machine(version, 2, 4, true);
+            edge(&mut machine, 40, 0);
+            machine.apply(&Op::Pulse(intid(40)));
+            assert_eq!(take(&mut machine, 0), Some((40, 0)));
+            end(&mut machine, 0);
+            machine.apply(&Op::Deactivate(0, 0));
+            // Its list register is not folded yet.
+            machine.apply(&Op::Bits {
+                by: 1,
+                of: 0,
+                bits: 5,
+                intid: intid(40),
+                also: 0,
+            });
+            if again {
+                machine.apply(&Op::Pulse(intid(40)));
+            }
+            assert_eq!(take(&mut machine, 0), None);
+            machine.apply(&Op::Read {
+                by: 0,
+                of: 0,
+                bits: 5,
+                word: 1,
+            });
+            machine.settle();
+            assert!(machine.cores[0].entries()[0].state.is_active());
+            machine.cores[0].deactivate(intid(40), vcpu(0));
+            machine.reference.get_mut(vcpu(0), intid(40)).active = false;
+            assert_eq!(take(&mut machine, 0), again.then_some((40, 0)));
+        }
+    }
+}
+
+#[test]
+fn what_was_written_about_a_listed_interrupt_is_forgotten_with_it() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 4, true);
+        edge(&mut machine, 40, 0);
+        machine.apply(&Op::Pulse(intid(40)));
+        assert_eq!(take(&mut machine, 0), Some((40, 0)));
+        end(&mut machine, 0);
+        machine.apply(&Op::Deactivate(0, 0));
+        machine.apply(&Op::Bits {
+            by: 1,
+            of: 0,
+            bits: 6,
+            intid: intid(40),
+            also: 0,
+        });
+        machine.apply(&Op::Pulse(intid(40)));
+        assert_eq!(take(&mut machine, 0), Some((40, 0)));
+        machine.apply(&Op::Fold(0));
+        machine.apply(&Op::Read {
+            by: 0,
+            of: 0,
+            bits: 5,
+            word: 1,
+        });
+    }
+}
+
+#[test]
+fn a_trapped_deactivation_reaches_an_spi_held_elsewhere() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 4, true);
+        edge(&mut machine, 40, 0);
+        machine.apply(&Op::Pulse(intid(40)));
+        assert_eq!(take(&mut machine, 0), Some((40, 0)));
+        end(&mut machine, 0);
+        let told = machine
+            .vgic
+            .deactivate(vcpu(1), intid(40), &mut machine.cores[1]);
+        assert_eq!(told, VcpuMask(1), "its holder");
+        machine.due |= told;
+        machine.reference.get_mut(vcpu(0), intid(40)).active = false;
+        machine.settle();
+        assert!(machine.cores[0].entries().is_empty());
+        machine.apply(&Op::Pulse(intid(40)));
+        assert_eq!(take(&mut machine, 0), Some((40, 0)));
+    }
+}

@@ -1,6 +1,6 @@
 //! The virtual timer's interrupt and the physical one behind it.
 
-use super::super::{Intid, Origin, VcpuMask, Version};
+use super::super::{Intid, Origin, VcpuMask, Version, Width};
 use super::machine::{Machine, Op};
 use super::{PHYSICAL, vcpu};
 
@@ -356,4 +356,50 @@ fn a_ticking_timer_keeps_its_list_register() {
         assert!(machine.cores[0].entries().is_empty(), "disabled");
         assert!(machine.vgic.mapped_in_flight(vcpu(0)));
     }
+}
+
+#[test]
+fn a_ticking_timer_lets_others_come_with_it() {
+    for version in BOTH {
+        let mut machine = machine(version, 4);
+        machine.apply(&Op::TimerLine(0, true));
+        settle(&mut machine);
+        machine.acknowledge(vcpu(0));
+        machine.apply(&Op::TimerLine(0, false));
+        machine.end(vcpu(0));
+        machine.apply(&Op::Send {
+            from: 1,
+            targets: 1,
+            all_but_self: false,
+            sgi: 3,
+            kind: 0,
+        });
+        let core = &mut machine.cores[0];
+        core.physical_active = true;
+        machine.vgic.deliver_mapped(vcpu(0), core);
+        let mut listed: Vec<_> = (core.entries().iter())
+            .map(|entry| entry.intid.number())
+            .collect();
+        listed.sort_unstable();
+        assert_eq!(listed, [3, 27]);
+    }
+}
+
+#[test]
+fn a_timer_that_ticks_again_is_not_active_to_others() {
+    let mut machine = machine(Version::V3, 4);
+    machine.apply(&Op::TimerLine(0, true));
+    settle(&mut machine);
+    machine.acknowledge(vcpu(0));
+    // Listed as active.
+    machine.apply(&Op::Load(0, false));
+    machine.apply(&Op::Load(0, true));
+    settle(&mut machine);
+    machine.end(vcpu(0));
+    settle(&mut machine);
+    let (frame, offset) = machine.place(vcpu(0), true, 0x300);
+    let core = &mut machine.cores[1];
+    let reading = machine.vgic.read(vcpu(1), frame, offset, Width::Word, core);
+    assert_eq!(reading.told, VcpuMask(1), "its holder is asked");
+    assert_eq!(reading.value, 0);
 }

@@ -222,3 +222,20 @@ fn what_becomes_pending_by_losing_its_active_state_is_told() {
         assert_eq!(take(&mut machine, 0), Some((37, 0)));
     }
 }
+
+#[test]
+fn a_counted_end_is_seen_before_an_ended_one_comes_again() {
+    for version in BOTH {
+        let mut machine = nested(version);
+        for _ in 0..4 {
+            machine.end(vcpu(0));
+        }
+        machine.apply(&Op::Pulse(intid(35)));
+        machine.enter(vcpu(0));
+        assert_eq!(machine.cores[0].entries().len(), 1);
+        assert_eq!(take(&mut machine, 0), Some((35, 0)));
+        end(&mut machine, 0);
+        assert_eq!(take(&mut machine, 0), None);
+        machine.check();
+    }
+}

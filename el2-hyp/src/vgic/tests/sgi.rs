@@ -124,3 +124,19 @@ fn an_sgi_made_active_by_a_write_ends_like_one_of_the_writer() {
     machine.cores[2].deactivate(intid(7), vcpu(2));
     assert!(machine.cores[2].entries().is_empty());
 }
+
+#[test]
+fn a_listed_sender_shows_in_the_source_registers_until_it_is_taken() {
+    let mut machine = machine(Version::V2, 3, 4, false);
+    send(&mut machine, 1, 0, 7);
+    machine.settle();
+    send(&mut machine, 2, 0, 7);
+    machine.settle();
+    let place = (Frame::Distributor, 0xf27);
+    // To its own processor, whose list registers are folded for it, and to the model.
+    assert_eq!(machine.read(vcpu(0), place, Width::Byte), 0b110);
+    machine.settle();
+    assert_eq!(machine.vgic.source_byte(vcpu(0), intid(7)), 0b110);
+    assert_eq!(take(&mut machine, 0), Some((7, 1)));
+    assert_eq!(machine.read(vcpu(0), place, Width::Byte), 0b100);
+}
