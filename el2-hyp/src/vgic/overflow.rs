@@ -87,11 +87,11 @@ impl Vgic {
         told
     }
 
-    /// An interrupt that is not listed is no longer active.
+    /// An interrupt is no longer active. Of one that another virtual processor has listed it is not known whether it was.
     pub(super) fn end(&mut self, vcpu: VcpuId, intid: Intid) -> VcpuMask {
         let bit = intid.bit();
         let bank = self.bank_of(vcpu, intid);
-        if bank.active & bit == 0 {
+        if (bank.active | bank.listed) & bit == 0 {
             return VcpuMask::EMPTY;
         }
         if bank.listed & bit != 0 {
