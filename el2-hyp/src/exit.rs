@@ -66,6 +66,8 @@ pub struct DataAbort {
     pub access: Option<Access>,
     /// The access was a write, a cache operation or an atomic.
     pub write: bool,
+    /// Cache maintenance by address: there is nothing to do where nothing is.
+    pub maintenance: bool,
 }
 
 /// One load or store of one general-purpose register.
@@ -191,6 +193,7 @@ pub fn decode(esr: u64, far: impl Fn() -> u64, hpfar: impl Fn() -> u64) -> Trap 
             fault: fault(iss, far(), hpfar()),
             access: access(iss),
             write: iss & 1 << 6 != 0,
+            maintenance: iss & 1 << 8 != 0,
         }),
         // Unknown reason, coprocessor accesses from AArch32 EL0, FP and SVE, PAuth, LD64B, BTI, SME, 32-bit HVC and SMC.
         0x00 | 0x03..=0x0a | 0x0c..=0x0e | 0x11..=0x14 | 0x19..=0x1d => Trap::Undefined,

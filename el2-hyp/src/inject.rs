@@ -106,7 +106,7 @@ pub fn take(exception: Exception, before: Before) -> Taken {
         }
     };
     Taken {
-        pc: before.vbar + vector(before.pstate),
+        pc: before.vbar.wrapping_add(vector(before.pstate)),
         pstate: pstate(before),
         esr,
         far,

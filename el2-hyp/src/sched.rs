@@ -261,13 +261,16 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         Some(since + (least + self.lead).saturating_sub(served))
     }
 
-    /// When this core must look again: the end of the turn if another waits, or the first timer that it keeps for parked vCPUs.
-    pub fn next_event(&self, core: CoreId) -> Option<u64> {
+    /// When this core must look again: at the end of the turn if another waits, else a lead from now if another may come to wait that no
+    /// other core has room for; or at the first timer that it keeps for parked vCPUs.
+    pub fn next_event(&self, core: CoreId, now: u64) -> Option<u64> {
         let parked = self.used().iter().filter_map(|entity| match entity.state {
             State::Parked { until, timer_core } if timer_core == core => until,
             _ => None,
         });
-        parked.chain(self.turn_ends(core)).min()
+        let running = self.running[usize::from(core.0)].is_some();
+        let tick = (running && self.is_shared()).then_some(now + self.lead);
+        parked.chain(self.turn_ends(core).or(tick)).min()
     }
 }
 
@@ -303,10 +306,10 @@ mod tests {
         let first = s.pick(CoreId(0), 0).unwrap();
         s.park(first, 10, Some(1000));
         assert_eq!(s.pick(CoreId(0), 10), Some(id(1)));
-        assert_eq!(s.next_event(CoreId(0)), Some(1000));
+        assert_eq!(s.next_event(CoreId(0), 10), Some(1000));
         assert_eq!(s.expire(CoreId(0), 1000).count(), 0);
         // It waited with less service: the other's turn ends when it is a lead ahead.
-        assert_eq!(s.next_event(CoreId(0)), Some(10 + 10 + LEAD));
+        assert_eq!(s.next_event(CoreId(0), 1000), Some(10 + 10 + LEAD));
         assert!(!s.should_yield(CoreId(0), 1000));
         assert!(s.should_yield(CoreId(0), 20 + LEAD));
     }

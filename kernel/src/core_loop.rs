@@ -45,7 +45,7 @@ pub fn is_shared() -> bool {
 
 /// When this core must look at the queue again.
 pub fn next_event(core: u8) -> Option<u64> {
-    queue().next_event(CoreId(core))
+    queue().next_event(CoreId(core), timer::now())
 }
 
 /// Whether what this core runs has had its turn. Timers of parked vCPUs that this core keeps are looked after by the way.

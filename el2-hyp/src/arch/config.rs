@@ -107,6 +107,49 @@ pub unsafe fn initialise_core() {
     if counters > 0 {
         count_el2_instructions(counters - 1);
     }
+    close_newer_features();
+}
+
+/// Registers of newer architectures that confine EL1 further and are unknown at reset: zero hides or traps what the ID registers do not show.
+fn close_newer_features() {
+    let mmfr0 = ID_AA64MMFR0_EL1.get();
+    let (mmfr1, pfr0): (u64, u64);
+    // SAFETY: reading ID registers has no effect; ACTLR_EL2 = 0 gives EL1 no implementation defined register.
+    unsafe {
+        asm!("mrs {}, id_aa64mmfr1_el1", "mrs {}, id_aa64pfr0_el1", "msr actlr_el2, xzr", out(reg) mmfr1, out(reg) pfr0,
+             options(nomem, nostack, preserves_flags));
+    }
+    // FEAT_FGT: HFGRTR, HFGWTR, HFGITR, HDFGRTR, HDFGWTR.
+    if mmfr0 >> 56 & 15 != 0 {
+        // SAFETY: the registers exist; they concern EL1 and EL0 alone.
+        unsafe {
+            asm!(
+                "msr S3_4_C1_C1_4, xzr",
+                "msr S3_4_C1_C1_5, xzr",
+                "msr S3_4_C1_C1_6, xzr",
+                "msr S3_4_C3_C1_4, xzr",
+                "msr S3_4_C3_C1_5, xzr",
+                options(nomem, nostack, preserves_flags)
+            );
+        }
+    }
+    // FEAT_HCX: HCRX_EL2.
+    if mmfr1 >> 40 & 15 != 0 {
+        // SAFETY: as above.
+        unsafe {
+            asm!(
+                "msr S3_4_C1_C2_2, xzr",
+                options(nomem, nostack, preserves_flags)
+            )
+        };
+    }
+    // FEAT_MPAM: MPAM2_EL2.TRAPMPAM1EL1 and TRAPMPAM0EL1.
+    if pfr0 >> 40 & 15 != 0 {
+        // SAFETY: as above.
+        unsafe {
+            asm!("msr S3_4_C10_C5_0, {}", in(reg) 3u64 << 48, options(nomem, nostack, preserves_flags))
+        };
+    }
 }
 
 fn midr() -> u64 {

@@ -16,6 +16,14 @@ pub struct Frame {
     pub pstate: u64,
 }
 
+impl Frame {
+    /// Goes past the instruction at which the guest stands: four bytes, for every instruction of A64 and every one of AArch32 EL0 that comes
+    /// here. A guest may stand at the very end of its address space.
+    pub fn skip(&mut self) {
+        self.pc = self.pc.wrapping_add(4);
+    }
+}
+
 const _: () = assert!(core::mem::offset_of!(Frame, pc) == 31 * 8);
 const _: () = assert!(core::mem::offset_of!(Frame, pstate) == 32 * 8);
 

@@ -55,6 +55,20 @@ pub fn invalidate_guest(vttbr: u64) {
     });
 }
 
+/// Invalidates what this core's TLB holds of the loaded guest's own translations.
+pub fn invalidate_loaded() {
+    // SAFETY: invalidation only costs time.
+    unsafe {
+        asm!(
+            "isb",
+            "tlbi vmalle1",
+            "dsb nsh",
+            "isb",
+            options(nostack, preserves_flags)
+        )
+    };
+}
+
 /// Invalidates everything of EL1 and EL0 on this core, and its instruction cache: before the first guest.
 pub fn invalidate_core() {
     // SAFETY: invalidation only costs time.

@@ -14,7 +14,7 @@ mod traps;
 use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use spin::Mutex;
 
@@ -104,6 +104,9 @@ const VIRTUAL_TIMER: Intid = Intid::new(27).expect("a PPI");
 /// The physical timer's: PPI 30.
 const PHYSICAL_TIMER: Intid = Intid::new(30).expect("a PPI");
 
+/// Cores of a board, at most.
+pub const MAX_CORES: usize = 8;
+
 /// A virtual machine.
 pub struct Guest {
     /// Its place among the board's guests.
@@ -122,6 +125,8 @@ pub struct Guest {
     power: Mutex<Power>,
     vgic: Mutex<Vgic>,
     uart: Mutex<mmio::Uart>,
+    /// The vCPU that each core loaded last, for [`run`]'s care of the TLB.
+    last_loaded: [AtomicU8; MAX_CORES],
     stopping: AtomicBool,
     stop: Mutex<Option<Stop>>,
 }
@@ -161,6 +166,7 @@ impl Guest {
             )),
             vgic: Mutex::new(Vgic::new(version, vcpus, mapped)?),
             uart: Mutex::new(mmio::Uart::new(Pl011::new())),
+            last_loaded: [const { AtomicU8::new(0) }; MAX_CORES],
             stopping: AtomicBool::new(false),
             stop: Mutex::new(None),
             memory,

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::Ordering;
 
-use crate::arch::{config, enter, regs, timer};
+use crate::arch::{config, enter, maintenance, regs, timer};
 use crate::guest::{Guest, PHYSICAL_TIMER, Stop};
 use crate::host::{Host, HostInterrupt};
 use crate::vcpu::Context;
@@ -132,7 +132,7 @@ impl Guest {
             context
                 .physical_timer
                 .due(now)
-                .map(|due| due.wrapping_add(offset)),
+                .map(|due| due.saturating_add(offset)),
         );
     }
 
@@ -153,6 +153,11 @@ impl Guest {
             config::set_mpidr(vcpu.index() as u8);
             regs::switch_in(self.vttbr, &context.registers, &context.translation);
             context.fp.restore();
+        }
+        // Two vCPUs of a guest may mean different things by one ASID, as two cores may; on one core they share a TLB.
+        let last = &self.last_loaded[usize::from(host.core())];
+        if last.swap(vcpu.index() as u8, Ordering::Relaxed) != vcpu.index() as u8 {
+            maintenance::invalidate_loaded();
         }
         context
             .virtual_timer
@@ -197,7 +202,7 @@ impl Guest {
             .filter(|_| !timer_listed);
         let physical_due = context.physical_timer.due(self.virtual_now());
         let due = [virtual_due, physical_due].into_iter().flatten().min();
-        Next::Leave(Leave::Parked(due.map(|due| due.wrapping_add(offset))))
+        Next::Leave(Leave::Parked(due.map(|due| due.saturating_add(offset))))
     }
 
     /// Ends the whole guest.

@@ -12,9 +12,6 @@ use crate::sysreg::{self, Action, TimerRegister, TranslationControl};
 use crate::vcpu::Context;
 use crate::vgic::{SgiKind, VcpuId};
 
-/// Length of every A64 instruction, and of every instruction that traps from AArch32 EL0 with a description.
-const INSTRUCTION: u64 = 4;
-
 /// Blocks of 2 MiB that are flushed before the vCPU must show itself again.
 const FLUSH_STEP: usize = 16;
 
@@ -28,17 +25,17 @@ impl Guest {
         match exit::decode(regs::syndrome(), regs::fault_address, regs::fault_ipa) {
             Trap::Hvc => self.call(host, vcpu, context),
             Trap::Smc => {
-                context.frame.pc += INSTRUCTION;
+                context.frame.skip();
                 self.call(host, vcpu, context)
             }
             Trap::DataAbort(abort) => self.data_abort(host, vcpu, context, abort),
             Trap::SystemRegister(access) => self.system_register(host, vcpu, context, access),
             Trap::WaitForInterrupt => {
-                context.frame.pc += INSTRUCTION;
+                context.frame.skip();
                 self.wait(host, vcpu, context)
             }
             Trap::WaitForEvent => {
-                context.frame.pc += INSTRUCTION;
+                context.frame.skip();
                 Next::Leave(Leave::Preempted)
             }
             Trap::InstructionAbort(fault) => self.inject(
@@ -107,6 +104,10 @@ impl Guest {
         abort: DataAbort,
     ) -> Next {
         let fault = abort.fault;
+        if abort.maintenance && !fault.on_walk {
+            context.frame.skip();
+            return Next::Enter;
+        }
         let served = match abort.access {
             Some(access) if !fault.on_walk => {
                 let register = &mut context.frame.x;
@@ -133,7 +134,7 @@ impl Guest {
             _ => false,
         };
         if served {
-            context.frame.pc += INSTRUCTION;
+            context.frame.skip();
             return Next::Enter;
         }
         self.inject(
@@ -177,7 +178,7 @@ impl Guest {
         if access.read && at < 31 {
             context.frame.x[at] = result;
         }
-        context.frame.pc += INSTRUCTION;
+        context.frame.skip();
         Next::Enter
     }
 
@@ -209,11 +210,11 @@ impl Guest {
     /// Cache maintenance by set and way: see [`crate::vcpu::SetWay`]. The instruction is repeated until the flush is complete.
     fn set_way<H: Host>(&self, context: &mut Context, host: &H) -> Next {
         if context.caches.watching {
-            context.frame.pc += INSTRUCTION;
+            context.frame.skip();
         } else if self.flush_step(context) {
             context.caches.watching = true;
             self.apply_watching(context, host);
-            context.frame.pc += INSTRUCTION;
+            context.frame.skip();
         }
         Next::Enter
     }
@@ -236,7 +237,7 @@ impl Guest {
         }
         // SAFETY: this vCPU is loaded on this core.
         unsafe { regs::write_translation(register, value) };
-        context.frame.pc += INSTRUCTION;
+        context.frame.skip();
         Next::Enter
     }
 

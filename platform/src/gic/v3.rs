@@ -195,13 +195,13 @@ fn wait(gicd: Mmio) {
 
 fn enable_cpu_interface() -> Result<(), GicError> {
     let sre: u64;
-    // SAFETY: ICC_SRE_EL2: SRE, no bypass, EL1 may use its own system registers; then PMR lets every priority through, BPR1 is the finest,
+    // SAFETY: ICC_SRE_EL2: SRE, no bypass; Enable stays clear, so that EL1's ICC_SRE_EL1 traps; then PMR lets every priority through, BPR1 is the finest,
     // EOImode is split and group 1 is on. Nothing else uses this core's CPU interface.
     unsafe {
         asm!(
-            "mrs {sre}, S3_4_C12_C9_5", "orr {sre}, {sre}, #0xf", "msr S3_4_C12_C9_5, {sre}", "isb",
+            "msr S3_4_C12_C9_5, {own}", "isb",
             "mrs {sre}, S3_4_C12_C9_5",
-            sre = out(reg) sre, options(nostack, preserves_flags)
+            own = in(reg) 7u64, sre = out(reg) sre, options(nostack, preserves_flags)
         );
         if sre & 1 == 0 {
             return Err(GicError::NoSystemRegisters);

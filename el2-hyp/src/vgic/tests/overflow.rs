@@ -1,7 +1,7 @@
 //! More interrupts than list registers.
 
-use super::super::Control;
-use super::machine::Op;
+use super::super::{Control, Version};
+use super::machine::{Machine, Op};
 use super::scene::{BOTH, edge, end, machine, take};
 use super::{intid, vcpu};
 
@@ -130,10 +130,10 @@ fn an_edge_behind_an_active_one_does_not_overtake() {
     }
 }
 
-/// Nested acknowledgements of edges 32 to 35, each more urgent, on two list registers.
-fn nested(version: super::super::Version) -> super::machine::Machine {
+/// Nested acknowledgements of `depth` edges from 32 on, each more urgent, on two list registers.
+fn nested(version: Version, depth: u32) -> Machine {
     let mut machine = machine(version, 2, 2, false);
-    for number in 32..36 {
+    for number in 32..32 + depth {
         edge(&mut machine, number, 0x80 - (8 * (number - 32)) as u8);
         machine.apply(&Op::Pulse(intid(number)));
         assert_eq!(take(&mut machine, 0), Some((number, 0)));
@@ -144,7 +144,7 @@ fn nested(version: super::super::Version) -> super::machine::Machine {
 #[test]
 fn a_counted_end_is_seen_before_anything_is_listed() {
     for version in BOTH {
-        let mut machine = nested(version);
+        let mut machine = nested(version, 4);
         // All four end before the maintenance interrupt is served; another exit flushes first.
         for _ in 0..4 {
             machine.end(vcpu(0));
@@ -226,16 +226,24 @@ fn what_becomes_pending_by_losing_its_active_state_is_told() {
 #[test]
 fn a_counted_end_is_seen_before_an_ended_one_comes_again() {
     for version in BOTH {
-        let mut machine = nested(version);
-        for _ in 0..4 {
-            machine.end(vcpu(0));
+        for depth in 3..8 {
+            let mut machine = nested(version, depth);
+            for _ in 0..depth {
+                machine.end(vcpu(0));
+            }
+            let last = 31 + depth;
+            machine.apply(&Op::Pulse(intid(last)));
+            machine.enter(vcpu(0));
+            assert_eq!(machine.cores[0].entries().len(), 1);
+            assert_eq!(take(&mut machine, 0), Some((last, 0)));
+            end(&mut machine, 0);
+            assert_eq!(take(&mut machine, 0), None);
+            machine.apply(&Op::Read {
+                by: 0,
+                of: 0,
+                bits: 5,
+                word: 1,
+            });
         }
-        machine.apply(&Op::Pulse(intid(35)));
-        machine.enter(vcpu(0));
-        assert_eq!(machine.cores[0].entries().len(), 1);
-        assert_eq!(take(&mut machine, 0), Some((35, 0)));
-        end(&mut machine, 0);
-        assert_eq!(take(&mut machine, 0), None);
-        machine.check();
     }
 }
