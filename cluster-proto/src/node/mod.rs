@@ -180,7 +180,7 @@ pub enum Local {
 }
 
 /// The state machine of one board: `B` boards, `G` guests, `D` volumes, `L` log entries.
-#[derive(Clone)]
+#[derive(Clone, Hash)]
 pub struct Node<A, const B: usize, const G: usize, const D: usize, const L: usize> {
     auth: A,
     board: BoardId,

@@ -188,11 +188,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if ask.term > self.term {
             self.follow(ask.term, None, out);
         }
-        #[cfg(feature = "mutations")]
-        if self.mutated(super::Mutation::VoteForgotten) && self.role == Role::Follower {
-            self.voted = None;
-        }
         let free = self.voted.is_none_or(|voted| voted == board) && self.role == Role::Follower;
+        #[cfg(feature = "mutations")]
+        let free = free || (self.mutated(super::Mutation::VoteForgotten) && self.role != Role::Leader);
         let granted = newer && ask.term == self.term && free;
         if granted && self.voted.is_none() {
             self.voted = Some(board);

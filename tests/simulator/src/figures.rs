@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use cluster_proto::ids::{BoardId, Incarnation, Micros};
 use cluster_proto::ledger::types::{Board, Capacity, Seats};
-use cluster_proto::limits::{HEARTBEAT, LEASE, SEATS};
-use cluster_proto::node::{Effect, Node, Setup};
+use cluster_proto::limits::{GUESTS, HEARTBEAT, LEASE, LOG, SEATS, VOLUMES};
+use cluster_proto::node::{Effect, Node, Setup, Sink};
 use cluster_proto::wire::auth::ClusterKey;
 use cluster_proto::wire::frame::Recipient;
 
@@ -136,16 +136,38 @@ pub struct Cost {
     pub receive_ns: f64,
 }
 
-type BigNode = Node<ClusterKey, 64, 4, 4, 128>;
+/// A node with the real cipher and the default capacities, apart from the number of boards.
+pub type RealNode<const B: usize> = Node<ClusterKey, B, GUESTS, VOLUMES, LOG>;
 
 /// Lets a cluster of `boards` run for a while over a perfect network, with the real cipher.
 #[must_use]
-pub fn cost(boards: u8) -> Cost {
-    let mut nodes: Vec<Box<BigNode>> = (0..boards).map(|board| booted(board, boards)).collect();
+pub fn cost<const B: usize>(boards: u8) -> Cost {
+    let (mut frames, mut busy) = (0u64, 0u128);
+    let (bytes, heartbeat, seconds) = exchange::<B>(boards, &mut |node, now, frame, out| {
+        let started = Instant::now();
+        node.receive(now, frame, out);
+        busy += started.elapsed().as_nanos();
+        frames += 1;
+    });
+    Cost {
+        boards,
+        kbit_s: bytes as f64 * 8.0 / 1_000.0 / seconds / f64::from(boards),
+        heartbeat,
+        receive_ns: busy as f64 / frames.max(1) as f64,
+    }
+}
+
+/// How a frame is given to a node.
+pub type Receive<'a, const B: usize> = dyn FnMut(&mut RealNode<B>, Micros, &[u8], &mut dyn Sink) + 'a;
+
+/// Founds a cluster, lets it settle, and then gives every frame of two seconds to its receivers by `receive`. Returns the bytes sent, the
+/// largest frame, and the seconds.
+pub fn exchange<const B: usize>(boards: u8, receive: &mut Receive<'_, B>) -> (usize, usize, f64) {
+    let mut nodes: Vec<Box<RealNode<B>>> = (0..boards).map(|board| booted(board, boards)).collect();
     let mut now = 1_000;
-    let (mut bytes, mut largest, mut frames, mut busy) = (0usize, 0, 0u64, 0u128);
-    let measured_from = 4_000_000;
-    while now < 6_000_000 {
+    let (mut bytes, mut largest) = (0, 0);
+    let (measured_from, end) = (4_000_000, 6_000_000);
+    while now < end {
         let measuring = now >= measured_from;
         let mut mail: Vec<(u8, Recipient, Vec<u8>)> = Vec::new();
         for (at, node) in nodes.iter_mut().enumerate() {
@@ -163,25 +185,17 @@ pub fn cost(boards: u8) -> Cost {
                     Recipient::All => true,
                     Recipient::One(party) => usize::from(party.number()) == at,
                 };
-                if meant {
-                    let started = Instant::now();
-                    node.receive(Micros(now), &frame, &mut collect(at as u8, &mut mail));
-                    if measuring {
-                        busy += started.elapsed().as_nanos();
-                        frames += 1;
-                    }
+                let mut out = collect(at as u8, &mut mail);
+                if meant && measuring {
+                    receive(node, Micros(now), &frame, &mut out);
+                } else if meant {
+                    node.receive(Micros(now), &frame, &mut out);
                 }
             }
         }
         now += 1_000;
     }
-    let seconds = (6_000_000 - measured_from) as f64 / 1e6;
-    Cost {
-        boards,
-        kbit_s: bytes as f64 * 8.0 / 1_000.0 / seconds / f64::from(boards),
-        heartbeat: largest,
-        receive_ns: busy as f64 / frames.max(1) as f64,
-    }
+    (bytes, largest, (end - measured_from) as f64 / 1e6)
 }
 
 fn collect(from: u8, mail: &mut Vec<(u8, Recipient, Vec<u8>)>) -> impl FnMut(Effect<'_>) {
@@ -192,8 +206,8 @@ fn collect(from: u8, mail: &mut Vec<(u8, Recipient, Vec<u8>)>) -> impl FnMut(Eff
     }
 }
 
-fn booted(board: u8, boards: u8) -> Box<BigNode> {
-    let mut node = Box::new(BigNode::new());
+fn booted<const B: usize>(board: u8, boards: u8) -> Box<RealNode<B>> {
+    let mut node = Box::new(RealNode::new());
     let setup = Setup {
         board: BoardId(board),
         cluster: 7,

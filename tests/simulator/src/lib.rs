@@ -2,6 +2,7 @@
 //!
 //! A newcomer reads: [`world`] (boards, network, disks and time), [`machine`] (one board around its node), [`oracle`] (the properties that
 //! must hold after every step), [`plan`] (what goes wrong), [`campaign`] (a run: faults, then healing), [`figures`] (what is measured).
+//! [`model`] puts the same nodes under a model checker: few boards, every combination of faults up to a depth.
 //! A seed and a commit replay any run.
 #![forbid(unsafe_code)]
 
@@ -9,6 +10,7 @@ pub mod campaign;
 pub mod dice;
 pub mod figures;
 pub mod machine;
+pub mod model;
 pub mod oracle;
 pub mod plan;
 pub mod stats;

@@ -23,7 +23,7 @@ pub type SimNode = Node<QuickTag, BOARDS, GUESTS, VOLUMES, LOG>;
 
 /// A keyed checksum in the place of the cipher. It binds the same things (key, sender, life, sequence number, every byte), and costs little;
 /// what a campaign tests is not the cipher.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct QuickTag {
     key: u64,
 }
@@ -132,7 +132,7 @@ impl Clock {
 }
 
 /// A disk with a journal on it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Disk {
     /// The complete journal.
     pub records: Vec<Vec<u8>>,

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::Instant;
 
+use cluster_proto::limits::BOARDS_MAX;
 use simulator::campaign::{Failure, post_mortem, run_seed, trace};
 use simulator::figures::{self, Decisions, percentile};
 use simulator::stats::Stats;
@@ -160,7 +161,7 @@ fn print_text(stats: &Stats, violations: usize, seconds: f64, decisions: &Decisi
 fn print_growth() {
     println!("boards  heartbeat  sent per board  one frame received, here");
     for boards in [3, 5, 8, 16, 32, 64] {
-        let cost = figures::cost(boards);
+        let cost = figures::cost::<BOARDS_MAX>(boards);
         println!("{:6}  {:7} B  {:8.1} kbit/s  {:8.0} ns", cost.boards, cost.heartbeat, cost.kbit_s, cost.receive_ns);
     }
 }
