@@ -217,7 +217,7 @@ fn fault(iss: u64, far: u64, hpfar: u64) -> Fault {
 }
 
 fn access(iss: u64) -> Option<Access> {
-    (iss & 1 << 24 != 0).then(|| Access {
+    (iss & 1 << 24 != 0).then_some(Access {
         width: match iss >> 22 & 3 {
             0 => Width::Byte,
             1 => Width::Half,

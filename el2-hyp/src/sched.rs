@@ -218,10 +218,11 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
             else {
                 continue;
             };
-            if timer_core == core && until <= now {
-                if let Some(other) = self.wake(EntityId(index as u16), now) {
-                    kicks[usize::from(other.0)] = true;
-                }
+            if timer_core == core
+                && until <= now
+                && let Some(other) = self.wake(EntityId(index as u16), now)
+            {
+                kicks[usize::from(other.0)] = true;
             }
         }
         (0..CORES as u8)

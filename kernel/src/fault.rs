@@ -118,7 +118,7 @@ fn backtrace(out: &mut impl Write, pc: u64, mut frame: u64) {
         // A frame record lies in the image's own memory (stacks are part of it) and is aligned; records go up.
         let within = image::rodata_end() as u64..image::end() as u64 - 16;
         if !within.contains(&frame)
-            || frame % 8 != 0
+            || !frame.is_multiple_of(8)
             || image::guards().any(|g| frame & !0xfff == g as u64)
         {
             return;

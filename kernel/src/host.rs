@@ -132,8 +132,8 @@ pub fn kick_all() {
 /// Makes every core look at the queue.
 pub fn reschedule_all() {
     let own = smp::this_core();
-    for core in 0..smp::running() {
-        CORES[core].reschedule.store(true, Ordering::SeqCst);
+    for (core, state) in CORES.iter().enumerate().take(smp::running()) {
+        state.reschedule.store(true, Ordering::SeqCst);
         if core != own
             && let Some(interrupts) = INTERRUPTS.get()
         {

@@ -75,8 +75,8 @@ extern "C" fn kernel_main(tree_address: usize, started_at: u64) -> ! {
         virtual_timer: host::virtual_timer(),
     };
     match &tree.initrd {
-        // SAFETY: the loader put the boot package there; the memory is reserved and mapped, and nobody writes to it.
         Some(r) => {
+            // SAFETY: the loader put the boot package there; the memory is reserved and mapped, and nobody writes to it.
             let archive =
                 unsafe { core::slice::from_raw_parts(r.base() as *const u8, r.size() as usize) };
             guests::make_all(archive, hardware, virtual_cpu_interface(&tree));

@@ -46,14 +46,14 @@ struct Accounts {
 
 /// The root of the final tables, read by `secondary_start` on cores whose caches are off.
 #[unsafe(no_mangle)]
-static boot_translation: Once2 = Once2(UnsafeCell::new(0));
+static boot_translation: BootWord = BootWord(UnsafeCell::new(0));
 
 /// One word, written by the boot core before any other core runs.
 #[repr(C, align(64))]
-struct Once2(UnsafeCell<usize>);
+struct BootWord(UnsafeCell<usize>);
 
 // SAFETY: see the type.
-unsafe impl Sync for Once2 {}
+unsafe impl Sync for BootWord {}
 
 static MAP: Once<Mutex<IdMap<El2>>> = Once::new();
 

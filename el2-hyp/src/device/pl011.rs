@@ -126,7 +126,7 @@ impl Pl011 {
             offset::RIS => self.raw,
             offset::MIS => self.raw & self.mask,
             offset::DMACR => self.dma,
-            offset::ID..=0xffc if offset % 4 == 0 => {
+            offset::ID..=0xffc if offset.is_multiple_of(4) => {
                 u32::from(IDENTIFICATION[((offset - offset::ID) / 4) as usize])
             }
             _ => 0,

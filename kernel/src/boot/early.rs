@@ -114,7 +114,7 @@ extern "C" fn early_tables(tree: usize) -> usize {
 
 /// The size that a device tree claims, if there is one at that address.
 pub fn tree_size(tree: usize) -> usize {
-    if tree == 0 || tree % 8 != 0 {
+    if tree == 0 || !tree.is_multiple_of(8) {
         return 0;
     }
     // SAFETY: the boot protocol puts a device tree there; a wrong address can only make this core fault, which without a tree is all that

@@ -55,7 +55,8 @@ impl Acknowledged {
     }
 }
 
-/// The controller.
+/// The controller. There is one of a board, so that its size does not matter, and boxing would only cost a load on every interrupt.
+#[allow(clippy::large_enum_variant)]
 pub enum Gic {
     /// GICv2.
     V2(v2::GicV2),

@@ -174,7 +174,7 @@ fn sgi_to(affinity: u64) -> u64 {
     let aff = |level: u32| affinity >> (8 * level) & 0xff;
     let aff3 = affinity >> 32 & 0xff;
     aff3 << 48
-        | aff(0) / 16 << 44
+        | (aff(0) / 16) << 44
         | aff(2) << 32
         | u64::from(KICK) << 24
         | aff(1) << 16
