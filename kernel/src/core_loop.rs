@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use el2_hyp::arch::timer;
 use el2_hyp::guest::{Guest, Leave};
-use el2_hyp::host::Host;
+use el2_hyp::host::{Host, HostInterrupt};
 use el2_hyp::sched::{CoreId, EntityId, Scheduler};
 use spin::{Mutex, Once};
 
@@ -153,5 +153,8 @@ fn idle(host: &CoreHost) {
     host.rearm();
     // SAFETY: interrupts are masked at EL2, so that one that is pending only ends the wait.
     unsafe { core::arch::asm!("dsb sy", "wfi", options(nostack)) };
-    let _ = host.interrupt();
+    if host.interrupt() == HostInterrupt::VirtualTimer {
+        // It came too late for a vCPU that has left; active, it would keep the next one's from coming.
+        host.deactivate(host::virtual_timer());
+    }
 }

@@ -88,6 +88,10 @@ impl Guest {
 
     fn interrupt<H: Host>(&self, host: &H, vcpu: VcpuId, context: &mut Context) -> Next {
         match host.interrupt() {
+            // A level that fell while its interrupt was on the way: it was another vCPU's, or this one's timer has been set anew.
+            HostInterrupt::VirtualTimer if !timer::VirtualTimer::line() => {
+                host.deactivate(self.hardware.virtual_timer);
+            }
             HostInterrupt::VirtualTimer => {
                 let told = self.vgic.lock().deliver_mapped(vcpu, &mut self.lists(host));
                 self.tell(host, told);
