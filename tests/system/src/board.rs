@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::machine::Machine;
+use crate::machine::{Kind, Machine};
 use crate::package::Package;
 use crate::slots::{self, Slots};
 use crate::status::Status;
@@ -19,6 +19,8 @@ pub const ESCAPE: u8 = 0x1d;
 const LIFE: Duration = Duration::from_secs(300);
 /// A board answers within this, and a QEMU that was told to ends within it.
 const ANSWER: Duration = Duration::from_secs(60);
+/// What a board says that cannot turn itself off.
+const UNPLUG: &str = "it may be unplugged now";
 /// Bytes read from a console at once.
 const CHUNK: usize = 16 << 10;
 
@@ -26,6 +28,7 @@ const CHUNK: usize = 16 << 10;
 #[derive(Debug)]
 pub struct Board {
     name: String,
+    machine: Machine,
     child: Child,
     input: Option<ChildStdin>,
     output: Receiver<Vec<u8>>,
@@ -79,6 +82,7 @@ impl Board {
         eprintln!("{name}: {:?}", machine.kind);
         Self {
             name: name.into(),
+            machine,
             child,
             input,
             output,
@@ -188,12 +192,18 @@ impl Board {
         }
     }
 
-    /// Turns the board off, and waits for QEMU to end by itself.
+    /// Turns the board off, and waits for QEMU to end by itself. The Pi has no way to turn itself off: it says so and is done.
     ///
     /// # Panics
     /// If the board does not turn itself off.
     #[track_caller]
     pub fn power_off(mut self) {
+        if self.machine.kind == Kind::Raspi4b {
+            self.expected.push(UNPLUG.into());
+            self.send(&[ESCAPE, b'q']);
+            self.expect(UNPLUG, ANSWER);
+            return;
+        }
         self.send(&[ESCAPE, b'q']);
         let limit = self.limit(ANSWER);
         while self.read_some(limit) {}

@@ -26,3 +26,11 @@ pub mod verdict;
 pub use board::Board;
 pub use machine::Machine;
 pub use package::{Guest, Package};
+
+/// `saw!(test, "…", …)`: [`paths::saw`] with a formatted text.
+#[macro_export]
+macro_rules! saw {
+    ($test:expr, $($argument:tt)*) => {
+        $crate::paths::saw($test, &format!($($argument)*))
+    };
+}

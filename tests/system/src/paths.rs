@@ -1,5 +1,7 @@
 //! Where the things under test are. All of them are made by `scripts/build` and `scripts/setup` before the tests run.
 
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 /// The workspace's folder.
@@ -61,6 +63,19 @@ pub fn results() -> PathBuf {
     let path = project().join("target/system-tests");
     std::fs::create_dir_all(&path).expect("a folder for results");
     path
+}
+
+/// Tells what a test saw, in its output and in `target/system-tests/NAME.seen`, which `scripts/test` shows in the end: runners keep
+/// the output of tests that pass to themselves.
+///
+/// # Panics
+/// If the file cannot be written.
+pub fn saw(test: &str, what: &str) {
+    eprintln!("{test}: {what}");
+    let path = results().join(test).with_extension("seen");
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    file.and_then(|mut file| writeln!(file, "{test}: {what}"))
+        .expect("an observation written");
 }
 
 fn made(path: &str) -> PathBuf {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use system::saw;
 use system::{Board, Guest, Machine, Package};
 
 /// A quiet machine needs six seconds.
@@ -15,7 +16,7 @@ fn conforms(name: &str, machine: Machine, program: &str) {
     board.expect("has stopped: it turned itself off", LIMIT);
     let cases = board.text().matches("] PASS ").count() - 1;
     let skipped = board.text().matches("] SKIP ").count();
-    eprintln!("{name}: {cases} cases passed, {skipped} skipped");
+    saw!(name, "{cases} cases passed, {skipped} skipped");
     assert!(cases > 10, "{cases} cases only");
     board.power_off();
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use system::saw;
 use system::{Board, Guest, Machine, Package};
 
 /// A quiet machine needs two to ten seconds for a Debian guest from its first instruction to its init, the more vCPUs the longer.
@@ -24,7 +25,7 @@ fn boots(name: &str, machine: Machine, guest: Guest) {
         "hearth: guest web has stopped: it turned itself off",
         ANSWER,
     );
-    eprintln!("{name}: {init}");
+    saw!(name, "{init}");
     board.power_off();
 }
 
@@ -76,7 +77,7 @@ fn debian_has_the_memory_it_was_given() {
         .find_map(|word| word.parse().ok().filter(|kib| *kib > 100))
         .expect("the memory's size");
     assert!((2900 << 10..=3072 << 10).contains(&kib), "{line}");
-    eprintln!("{NAME}: {line}");
+    saw!(NAME, "{line}");
     board.power_off();
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use system::saw;
 use system::{Board, Guest, Machine, Package};
 
 /// A quiet machine does a million acts in about a minute.
@@ -62,9 +63,10 @@ fn survives(name: &str, machine: Machine, acts: u64, seed: u64) {
         board.expect("[count] COUNT ", GAP);
     }
     let classes = board.text().matches("[attack] CLASS ").count();
-    eprintln!("{name}: {verdict}");
-    eprintln!(
-        "{name}: {classes} classes; the neighbour ticked {} of {due} times, at most {worst:?} apart",
+    saw!(name, "{verdict}");
+    saw!(
+        name,
+        "{classes} classes; the neighbour ticked {} of {due} times, at most {worst:?} apart",
         count - before.0
     );
     board.power_off();
