@@ -22,7 +22,8 @@ pub fn skip(name: &str, why: &str) {
 /// `FAIL name why`, for the first failures; all of them count.
 pub fn fail(name: &str, why: fmt::Arguments<'_>) {
     if FAILURES.fetch_add(1, Ordering::Relaxed) < MAX_PRINTED {
-        crate::println!("FAIL {name} {why}");
+        // On a line of its own, whatever somebody wrote to the console before.
+        crate::println!("\nFAIL {name} {why}");
     }
 }
 

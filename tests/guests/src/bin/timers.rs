@@ -17,7 +17,7 @@ const LONGEST_US: u64 = 20_000;
 const LOST_MS: u64 = 5_000;
 
 /// Which timer.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Which {
     Virtual,
     Physical,
@@ -155,7 +155,7 @@ fn one(index: usize, which: Which, micros: u64) {
     });
     timer::disarm_virtual();
     timer::disarm_physical();
-    judge(index, due, fired.load(Ordering::Relaxed));
+    judge(index, which, due, fired.load(Ordering::Relaxed));
 }
 
 /// Sets both timers and parks until both have fired; the two losses would show as a hang.
@@ -171,11 +171,13 @@ fn both(index: usize, virtual_us: u64, physical_us: u64) {
     });
     judge(
         index,
+        Which::Virtual,
         virtual_due,
         record.virtual_at.load(Ordering::Relaxed),
     );
     judge(
         index,
+        Which::Physical,
         physical_due,
         record.physical_at.load(Ordering::Relaxed),
     );
@@ -196,7 +198,7 @@ fn arm(which: Which, micros: u64) -> u64 {
     }
 }
 
-fn judge(index: usize, due: u64, at: u64) {
+fn judge(index: usize, which: Which, due: u64, at: u64) {
     let record = &RECORDS[index];
     if at == 0 {
         report::fail("timers", format_args!("vCPU {index}: lost"));
@@ -204,6 +206,13 @@ fn judge(index: usize, due: u64, at: u64) {
         report::fail(
             "timers",
             format_args!("vCPU {index}: {} us early", timer::to_micros(due - at)),
+        );
+    } else if at - due > timer::micros(LOST_MS * 1_000) / 2 {
+        // It fired only because something else woke the vCPU.
+        let late = timer::to_micros(at - due);
+        report::fail(
+            "timers",
+            format_args!("vCPU {index}: {which:?} timer lost, {late} us late"),
         );
     } else {
         record.fired.fetch_add(1, Ordering::Relaxed);

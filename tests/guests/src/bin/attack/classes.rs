@@ -49,7 +49,8 @@ pub static CLASSES: [Class; 36] = [
     class("gic-registers", 50, registers::interrupt_controller),
     class("debug-registers", 40, registers::debug),
     class("pmu-registers", 30, registers::performance),
-    class("cache-by-set-way", 20, registers::cache_by_set),
+    // A hypervisor may answer each with a walk over all of the guest's memory.
+    class("cache-by-set-way", 1, registers::cache_by_set),
     class(
         "implementation-defined",
         40,

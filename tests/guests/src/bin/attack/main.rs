@@ -200,7 +200,6 @@ impl Attack {
         self.hash = (self.hash ^ code ^ (class as u64) << 16).wrapping_mul(0x100_0000_01b3);
         if !act.expect.holds(outcome) {
             console::init();
-            console::put(b'\n');
             let name = CLASSES[class].name;
             report::fail(
                 name,

@@ -361,9 +361,9 @@ pub fn read_only(rng: &mut Rng, world: &World) -> Act {
     }
 }
 
-/// Cache maintenance by address, where nothing is and in the devices.
+/// Cache maintenance by address, where nothing is and in the devices, and of all instructions.
 pub fn cache_by_address(rng: &mut Rng, world: &World) -> Act {
-    // DC IVAC, CVAC, CIVAC, CVAU, CVAP, IC IVAU, all on x1.
+    // DC IVAC, CVAC, CIVAC, CVAU, CVAP, IC IVAU, all on x1; IC IALLUIS, IC IALLU.
     let words = [
         0xd508_7621,
         0xd50b_7a21,

@@ -2,7 +2,7 @@
 
 use guest::machine::{GicFrames, Range};
 use guest::rng::Rng;
-use guest::{Machine, console, exception};
+use guest::{Machine, console, exception, mmu};
 
 use crate::features::Features;
 
@@ -64,6 +64,9 @@ pub struct World {
     pub memory: Range,
     /// RAM that may be written.
     pub scratch: Range,
+    /// Where the addresses end that are certainly nothing: QEMU may have devices above, and beyond what the CPU says that it has the
+    /// fault is one of its own translation.
+    holes_end: u64,
     /// Interrupt controller.
     pub gic: GicFrames,
     /// What the ID registers offer.
@@ -101,6 +104,7 @@ impl World {
             other_mpidr: machine.cpus()[machine.cpus().len() - 1],
             memory: machine.memory,
             scratch,
+            holes_end: HIGH_DEVICES.min(1 << mmu::physical_bits()),
             gic: machine.gic,
             features: Features::read(),
             populated,
@@ -114,7 +118,7 @@ impl World {
             range.start as u64 + rng.below((range.end - range.start) as u64)
         } else {
             let start = self.memory.end as u64;
-            start + rng.below(HIGH_DEVICES - start - 4096)
+            start + rng.below(self.holes_end - start - 4096)
         };
         Target {
             address,
