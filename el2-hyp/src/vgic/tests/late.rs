@@ -228,7 +228,7 @@ impl Rehearsal {
 }
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn nothing_is_lost_and_nothing_comes_twice(

@@ -57,7 +57,7 @@ pub(super) fn a_version() -> impl Strategy<Value = Version> {
 }
 
 proptest! {
-    #![proptest_config(cases(2000))]
+    #![proptest_config(cases(400))]
 
     #[test]
     fn a_guest_sees_what_the_reference_says(

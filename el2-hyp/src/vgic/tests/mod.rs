@@ -22,7 +22,7 @@ mod sgi;
 
 use super::{Intid, MappedInterrupt, VcpuId, Version, Vgic};
 
-/// `least` cases, or as many as PROPTEST_CASES says when that is more.
+/// `least` cases: what a test run in passing can afford. PROPTEST_CASES asks for more, or fewer.
 fn cases(least: u32) -> proptest::test_runner::Config {
     let config = proptest::test_runner::Config::default();
     proptest::test_runner::Config {
