@@ -22,8 +22,8 @@ impl Vgic {
         let slot = cpu.mapped.slot as usize % MAX_LIST_REGISTERS;
         // What a timer that ticks finds: its last interrupt still has its list register, and the guest has ended it.
         // Then the same list register takes the next one, and nothing else changes. Had anything been written about it
-        // since, there would be something to attend to.
-        let untouched = cpu.attention == 0 && cpu.mapped.listed;
+        // since, there would be something to attend to; and while others wait in the model one of them may be more urgent.
+        let untouched = cpu.attention == 0 && !cpu.armed && cpu.mapped.listed;
         if untouched && lists.empty() >> slot & 1 != 0 {
             bank.latch |= bit;
             if bank.signalled(group_on) & bit != 0 {

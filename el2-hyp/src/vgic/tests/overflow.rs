@@ -1,6 +1,6 @@
 //! More interrupts than list registers.
 
-use super::super::{Control, Version};
+use super::super::{Control, Intid, Version};
 use super::machine::{Machine, Op};
 use super::scene::{BOTH, edge, end, machine, take};
 use super::{intid, vcpu};
@@ -244,6 +244,35 @@ fn a_counted_end_is_seen_before_an_ended_one_comes_again() {
                 bits: 5,
                 word: 1,
             });
+        }
+    }
+}
+
+#[test]
+fn a_ticking_timer_does_not_overtake_what_waits() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 2, false);
+        machine.apply(&Op::Bits {
+            by: 0,
+            of: 0,
+            bits: 1,
+            intid: Intid::VIRTUAL_TIMER,
+            also: 0,
+        });
+        machine.apply(&Op::Priority(0, Intid::VIRTUAL_TIMER, 0x80));
+        machine.apply(&Op::TimerLine(0, true));
+        assert_eq!(take(&mut machine, 0), Some((27, 0)));
+        for number in [40, 41] {
+            edge(&mut machine, number, 0);
+            machine.apply(&Op::Pulse(intid(number)));
+        }
+        machine.settle();
+        assert!(machine.cores[0].control.no_pending);
+        // The timer fires again at once, while 41 is in no list register.
+        end(&mut machine, 0);
+        for number in [40, 41, 27] {
+            assert_eq!(take(&mut machine, 0), Some((number, 0)));
+            end(&mut machine, 0);
         }
     }
 }
