@@ -29,6 +29,8 @@ pub enum Place {
     },
     /// At EL1, with the timer about to fire, for what waits.
     Parked,
+    /// At EL1, after which FP, SVE and SME are opened again.
+    Closing,
 }
 
 /// What may come of an act.

@@ -39,8 +39,8 @@ const PROGRESS: u64 = 100_000;
 const PARKED_US: u64 = 50;
 /// RET.
 const RET: u32 = 0xd65f_03c0;
-/// CPACR_EL1 with FP/SIMD open.
-const FP_OPEN: u64 = 3 << 20;
+/// CPACR_EL1 with FP/SIMD, SVE and SME open, so that what the ID registers deny is denied by EL2 and not by EL1 itself.
+const FP_OPEN: u64 = 3 << 20 | 3 << 16 | 3 << 24;
 
 /// Where the acts' instructions are put.
 #[repr(C, align(4096))]
@@ -65,6 +65,7 @@ guest::entry!(main);
 fn main(machine: &'static Machine) {
     exception::set_irq_handler(drain);
     mmu::map_everything();
+    write_sysreg!("cpacr_el1", FP_OPEN);
     let world = World::new(machine);
     let count = machine.number("count", 1_000_000);
     let mut attack = Attack {
@@ -119,7 +120,6 @@ impl Attack {
         while self.done < count {
             self.batch((count - self.done).min(BATCH as u64) as usize);
             batches += 1;
-            write_sysreg!("cpacr_el1", FP_OPEN);
             write_sysreg!("mdscr_el1", 0);
             if batches % CALM_EVERY == 0 {
                 calm();
@@ -174,6 +174,11 @@ impl Attack {
                 gic::enable(timer::VIRTUAL_PPI);
                 timer::arm_virtual(timer::now() + timer::micros(self.rng.below(PARKED_US)));
                 probe(code, act.registers, false)
+            }
+            Place::Closing => {
+                let outcome = probe(code, act.registers, false);
+                write_sysreg!("cpacr_el1", FP_OPEN);
+                outcome
             }
         };
         self.judge(class, act, &outcome);

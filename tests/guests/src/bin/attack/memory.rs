@@ -371,6 +371,8 @@ pub fn cache_by_address(rng: &mut Rng, world: &World) -> Act {
         0xd50b_7b21,
         0xd50b_7c21,
         0xd50b_7521,
+        0xd508_711f,
+        0xd508_751f,
     ];
     let target = if rng.one_in(2) {
         world.hole(rng)

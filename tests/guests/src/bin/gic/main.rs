@@ -35,7 +35,7 @@ guest::entry!(main);
 fn main(machine: &'static Machine) {
     registers::run(machine.cpus().len());
     delivery::run();
-    sources::run();
+    sources::run(machine.is_bare());
     cores::run(machine);
     report::conclude("gic");
 }

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use guest::{console, exception, gic, mmio, report, timer};
 
-use crate::{demand, demand_silence, forget, log, logged, logging_handler, receive};
+use crate::{demand, demand_silence, entry, forget, log, logged, logging_handler, receive};
 
 /// The UART's SPI (guest machine contract).
 const UART_SPI: u32 = 33;
@@ -15,13 +15,13 @@ const REPEATS: u32 = 3;
 static TAKEN: AtomicU32 = AtomicU32::new(0);
 
 /// Runs the cases.
-pub fn run() {
+pub fn run(bare: bool) {
     report::case("uart-level", uart);
     report::case("virtual-timer-level", |name| {
-        timer_level(name, timer::VIRTUAL_PPI)
+        timer_level(name, timer::VIRTUAL_PPI, bare)
     });
     report::case("physical-timer-level", |name| {
-        timer_level(name, timer::PHYSICAL_PPI)
+        timer_level(name, timer::PHYSICAL_PPI, bare)
     });
     exception::set_irq_handler(logging_handler);
 }
@@ -88,7 +88,19 @@ fn uart(name: &str) {
     );
 }
 
-fn timer_level(name: &str, id: u32) {
+/// Demands the timer's interrupt as often as its line was up. QEMU 10's GICv2 looks at a physical line again only at its next event, not when a
+/// guest's end deactivates the interrupt (`gic_complete_irq`), so behind a hypervisor on such a board once is all that is certain.
+fn demand_level(name: &str, id: u32, bare: bool) {
+    if bare || gic::is_v3() || id != timer::VIRTUAL_PPI {
+        demand(name, "as often as the line was up", &[id; REPEATS as usize]);
+        return;
+    }
+    receive(1);
+    report::expect(name, "at least once", logged() >= 1 && entry(0) == id);
+    timer::disarm_virtual();
+}
+
+fn timer_level(name: &str, id: u32, bare: bool) {
     begin(level_handler);
     let arm = |micros: u64| match id {
         timer::VIRTUAL_PPI => timer::arm_virtual(timer::now() + timer::micros(micros)),
@@ -109,17 +121,24 @@ fn timer_level(name: &str, id: u32) {
     gic::enable(id);
     demand_silence(name, "not due");
     arm(100);
-    demand(name, "as often as the line was up", &[id; REPEATS as usize]);
+    demand_level(name, id, bare);
     report::expect(name, "disarmed, so not pending", !gic::is_pending(id));
 
-    // Armed again in the past before anybody looks: one more level, not a remembered edge.
+    // Due and lowered before anybody looks. Where the timer is mapped through a list register, nobody sees it lowered, so one
+    // interrupt too many is all that a hypervisor may make of it.
     begin(level_handler);
     arm(0);
     timer::delay(100);
     arm(1_000_000);
     receive(0);
-    report::expect_eq(name, "raised and lowered unseen", logged() as u64, 0);
+    let allowed = if bare { 0 } else { 1 };
+    report::expect(
+        name,
+        "raised and lowered unseen, yet taken more than once",
+        logged() <= allowed,
+    );
+    begin(level_handler);
     arm(0);
-    demand(name, "raised again", &[id; REPEATS as usize]);
+    demand_level(name, id, bare);
     gic::disable(id);
 }
