@@ -1,7 +1,6 @@
 //! What a virtual machine needs of the board that runs it. The kernel implements it with its drivers; nothing here is `dyn`.
 
 use crate::device::pl011::Sink;
-use crate::guest::Guest;
 
 /// What a physical interrupt was, once the board has dealt with its own part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +13,7 @@ pub enum HostInterrupt {
     Other,
 }
 
-/// The board, on the core that asks.
+/// The board, on the core that asks. A guest is named by its place among the board's guests.
 pub trait Host {
     /// Where a guest's console output goes.
     type Console<'a>: Sink
@@ -38,11 +37,11 @@ pub trait Host {
     /// Makes another core leave its guest for a moment.
     fn kick(&self, core: u8);
     /// A vCPU that may be parked should look again.
-    fn wake(&self, guest: &Guest, vcpu: usize);
+    fn wake(&self, guest: usize, vcpu: usize);
     /// A vCPU that was off is to begin.
-    fn turn_on(&self, guest: &Guest, vcpu: usize);
+    fn turn_on(&self, guest: usize, vcpu: usize);
     /// This core must leave its guest at `deadline` (physical counter) at the latest, or need not on the guest's account.
     fn set_deadline(&self, deadline: Option<u64>);
     /// A guest's console.
-    fn console(&self, guest: &Guest) -> Self::Console<'_>;
+    fn console(&self, guest: usize) -> Self::Console<'_>;
 }

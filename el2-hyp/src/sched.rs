@@ -51,13 +51,15 @@ pub struct Scheduler<const CORES: usize, const ENTITIES: usize> {
     used: usize,
 }
 
+impl<const CORES: usize, const ENTITIES: usize> Default for Scheduler<CORES, ENTITIES> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
-    /// An empty queue for `cores` cores and a counter of `frequency` ticks per second.
-    ///
-    /// # Panics
-    /// If `cores` is zero or more than `CORES`.
-    pub fn new(cores: usize, frequency: u64) -> Self {
-        assert!((1..=CORES).contains(&cores));
+    /// An empty queue for no core yet.
+    pub const fn new() -> Self {
         let entity = Entity {
             state: State::Off,
             served: 0,
@@ -65,12 +67,22 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         };
         Self {
             entities: [entity; ENTITIES],
-            cores,
+            cores: 0,
             running: [None; CORES],
-            lead: frequency * LEAD_MICROSECONDS / 1_000_000,
+            lead: 0,
             live: 0,
             used: 0,
         }
+    }
+
+    /// Lets the queue serve `cores` cores by a counter of `frequency` ticks per second. Before that nobody looks at it.
+    ///
+    /// # Panics
+    /// If `cores` is zero or more than `CORES`.
+    pub fn configure(&mut self, cores: usize, frequency: u64) {
+        assert!((1..=CORES).contains(&cores));
+        self.cores = cores;
+        self.lead = frequency * LEAD_MICROSECONDS / 1_000_000;
     }
 
     /// Whether vCPUs that are on outnumber the cores, so that one that waits should give its core away.
@@ -284,13 +296,19 @@ mod tests {
     const LEAD: u64 = HZ * LEAD_MICROSECONDS / 1_000_000;
     type Small = Scheduler<4, 16>;
 
+    fn small(cores: usize) -> Small {
+        let mut queue = Small::new();
+        queue.configure(cores, HZ);
+        queue
+    }
+
     fn id(n: u16) -> EntityId {
         EntityId(n)
     }
 
     #[test]
     fn an_idle_core_is_kicked_first() {
-        let mut s = Small::new(2, HZ);
+        let mut s = small(2);
         assert_eq!(s.turn_on(id(0), 0), Some(CoreId(0)));
         assert_eq!(s.pick(CoreId(0), 0), Some(id(0)));
         assert_eq!(s.turn_on(id(1), 0), Some(CoreId(1)));
@@ -300,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_timer_wakes_its_vcpu_though_another_runs() {
-        let mut s = Small::new(1, HZ);
+        let mut s = small(1);
         s.turn_on(id(0), 0);
         s.turn_on(id(1), 0);
         assert!(s.is_shared());
@@ -317,7 +335,7 @@ mod tests {
 
     #[test]
     fn one_that_comes_back_from_a_wait_runs_at_once() {
-        let mut s = Small::new(1, HZ);
+        let mut s = small(1);
         s.turn_on(id(0), 0);
         s.turn_on(id(1), 0);
         s.pick(CoreId(0), 0);
@@ -352,7 +370,7 @@ mod tests {
         /// vCPUs that always want to run get the same share to within a few turns.
         #[test]
         fn shares_are_equal(cores in 1u8..=4, vcpus in 1u16..=16) {
-            let mut s = Small::new(cores.into(), HZ);
+            let mut s = small(cores.into());
             for n in 0..vcpus {
                 s.turn_on(id(n), 0);
             }
@@ -366,7 +384,7 @@ mod tests {
         /// while a core is idle.
         #[test]
         fn nobody_is_lost(ops: Vec<(u8, u8, u16)>) {
-            let mut s = Small::new(3, HZ);
+            let mut s = small(3);
             for (step, (op, core, n)) in ops.into_iter().enumerate() {
                 let now = step as u64 * 500;
                 let core = CoreId(core % 3);

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use crate::boot::image;
 use crate::console::emergency;
 use crate::smp::this_core;
+use crate::{interrupts, percore, queue};
 
 /// Frames of a backtrace, at most.
 const DEPTH: usize = 32;
@@ -103,7 +104,10 @@ fn begin() {
 }
 
 fn backtrace(out: &mut impl Write, pc: u64, mut frame: u64) {
-    match crate::core_loop::current_guest(this_core()) {
+    match percore::of(this_core())
+        .current()
+        .map(queue::guest_and_vcpu)
+    {
         Some((guest, vcpu)) => {
             let _ = writeln!(out, "hearth: guest {guest}, vCPU {vcpu} was loaded");
         }
@@ -139,7 +143,7 @@ fn backtrace(out: &mut impl Write, pc: u64, mut frame: u64) {
 
 fn stop() -> ! {
     let _ = writeln!(emergency(), "hearth: the board has stopped");
-    crate::host::kick_all();
+    interrupts::kick_others();
     halt()
 }
 

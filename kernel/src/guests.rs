@@ -2,7 +2,6 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use cluster_proto::manifest::ConsoleMode;
@@ -13,34 +12,25 @@ use el2_hyp::guest::{Guest, Hardware, Stop};
 use el2_hyp::host::Host;
 use el2_hyp::machine;
 use el2_hyp::memory::GuestMemory;
-use el2_hyp::sched::EntityId;
 use el2_hyp::stage2::{Attributes, Invalidate, Stage2, Table, Tables};
 use spin::Once;
 
 use crate::console::{self, Mode};
 use crate::host::CoreHost;
 use crate::place;
+use crate::queue::MAX_BOARD_GUESTS;
 use crate::{info, memory, warn};
-
-/// vCPUs of all guests of a board, at most.
-pub const MAX_BOARD_VCPUS: usize = 128;
 
 /// A guest with what it is started from.
 pub struct Slot {
     /// The guest.
     pub guest: Guest,
     view: GuestView<'static>,
-    first_entity: u16,
-    starts: AtomicU32,
-    running: AtomicBool,
+    /// How often it has been started.
+    pub starts: AtomicU32,
+    /// Whether it runs.
+    pub running: AtomicBool,
     _stage2: Stage2<Frames>,
-}
-
-impl Slot {
-    /// Its vCPUs' places in the queue.
-    pub fn entities(&self) -> Range<u16> {
-        self.first_entity..self.first_entity + self.guest.vcpus().len() as u16
-    }
 }
 
 static SLOTS: Once<Box<[Slot]>> = Once::new();
@@ -56,18 +46,6 @@ pub fn all() -> impl Iterator<Item = &'static Slot> {
 /// A guest by its place.
 pub fn find(id: usize) -> Option<&'static Slot> {
     SLOTS.get()?.get(id)
-}
-
-/// The place in the queue of a guest's vCPU.
-pub fn entity_of(guest: usize, vcpu: usize) -> EntityId {
-    let slot = find(guest).expect("a guest of this board");
-    EntityId(slot.first_entity + vcpu as u16)
-}
-
-/// The guest and vCPU at a place in the queue.
-pub fn of_entity(entity: u16) -> Option<(&'static Slot, usize)> {
-    let slot = all().find(|slot| slot.entities().contains(&entity))?;
-    Some((slot, usize::from(entity - slot.first_entity)))
 }
 
 /// Tables of stage 2 in frames of the board.
@@ -122,7 +100,6 @@ pub fn make_all(archive: &'static [u8], hardware: Hardware, gicv: Option<Pa>) {
         package.cluster()
     );
     let mut slots = Vec::new();
-    let mut first_entity = 0;
     for view in package.guests() {
         let view = match view {
             Ok(view) => view,
@@ -131,29 +108,19 @@ pub fn make_all(archive: &'static [u8], hardware: Hardware, gicv: Option<Pa>) {
                 continue;
             }
         };
-        let vcpus = usize::from(view.guest.vcpus.get());
-        if first_entity + vcpus > MAX_BOARD_VCPUS {
+        if slots.len() == MAX_BOARD_GUESTS {
             warn!(
-                "guest {} does not fit: a board runs {MAX_BOARD_VCPUS} vCPUs at most",
+                "guest {} does not fit: a board runs {MAX_BOARD_GUESTS} guests at most",
                 view.guest.name
             );
-            continue;
-        }
-        if let Some(slot) = make(slots.len(), first_entity as u16, view, hardware, gicv) {
-            first_entity += vcpus;
-            slots.push(slot);
+        } else {
+            slots.extend(make(slots.len(), view, hardware, gicv));
         }
     }
     SLOTS.call_once(|| slots.into_boxed_slice());
 }
 
-fn make(
-    id: usize,
-    first_entity: u16,
-    view: GuestView<'static>,
-    hardware: Hardware,
-    gicv: Option<Pa>,
-) -> Option<Slot> {
+fn make(id: usize, view: GuestView<'static>, hardware: Hardware, gicv: Option<Pa>) -> Option<Slot> {
     let name = &view.guest.name;
     let size = u64::from(view.guest.memory.get()) << 20;
     let Some(blocks) = memory::allocate_guest_ram(size) else {
@@ -190,7 +157,6 @@ fn make(
     Some(Slot {
         guest,
         view,
-        first_entity,
         starts: AtomicU32::new(0),
         running: AtomicBool::new(false),
         _stage2: stage2,
@@ -260,7 +226,7 @@ fn start(host: &CoreHost, slot: &'static Slot) {
                 slot.guest.vcpus().len(),
                 slot.guest.memory.size() >> 20
             );
-            host.turn_on(&slot.guest, 0);
+            host.turn_on(slot.guest.id, 0);
         }
         Err(error) => warn!("guest {name} does not start: {error}"),
     }
@@ -288,32 +254,5 @@ pub fn note_first_entry() {
         let ticks = el2_hyp::arch::timer::now() - crate::started_at();
         let microseconds = ticks * 1_000_000 / el2_hyp::arch::timer::frequency();
         info!("first guest entered {microseconds} us after the image");
-    }
-}
-
-/// Tells the operator how the board is.
-pub fn tell_status() {
-    let (free, frames) = memory::frames();
-    let own = crate::boot::image::end() - crate::boot::image::start();
-    info!(
-        "status: {} cores, {free} of {frames} frames free, own memory {own} bytes (heap {} in use)",
-        crate::smp::running(),
-        memory::heap_used(),
-    );
-    for slot in all() {
-        let state = if slot.running.load(Ordering::Acquire) {
-            "running"
-        } else {
-            "stopped"
-        };
-        let starts = slot.starts.load(Ordering::Relaxed);
-        info!(
-            "status: guest {} {state}, started {starts} times",
-            slot.guest.name
-        );
-    }
-    for (core, instructions) in crate::host::instructions().enumerate() {
-        let now = el2_hyp::arch::timer::now() * 1000 / (el2_hyp::arch::timer::frequency() / 1000);
-        info!("status: core {core} has retired {instructions} instructions at EL2 by {now} us");
     }
 }

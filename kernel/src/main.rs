@@ -3,8 +3,9 @@
 //! It decides nothing about guests or clusters. In reading order:
 //! - [`boot`]: from the loader's jump to [`kernel_main`]. - [`memory`]: EL2's map, heap and frames.
 //! - [`console`]: the board's line, shared with its guests. - [`fault`]: when EL2 itself fails.
-//! - [`smp`]: the cores. - [`host`]: the board as its guests need it.
-//! - [`guests`], [`place`]: guests from the boot package into memory. - [`core_loop`]: what every core does for ever.
+//! - [`smp`]: the cores. - [`interrupts`], [`percore`], [`queue`]: what they share. - [`power`]: the switch.
+//! - [`host`]: the board as its guests need it. - [`guests`], [`place`]: guests from the boot package into memory.
+//! - [`operator`]: what is asked for at the console. - [`core_loop`]: what every core does for ever.
 #![no_std]
 #![no_main]
 
@@ -16,8 +17,13 @@ mod core_loop;
 mod fault;
 mod guests;
 mod host;
+mod interrupts;
 mod memory;
+mod operator;
+mod percore;
 mod place;
+mod power;
+mod queue;
 mod smp;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -26,10 +32,9 @@ use el2_hyp::addr::Pa;
 use el2_hyp::arch::lists::Interface;
 use el2_hyp::arch::{config, maintenance};
 use el2_hyp::guest::Hardware;
-use platform::tree::{Gic, Psci, Tree};
+use platform::tree::{Gic, Tree};
 use spin::Once;
 
-static FIRMWARE: Once<Option<Psci>> = Once::new();
 static STARTED_AT: AtomicU64 = AtomicU64::new(0);
 
 /// The counter at the image's first instruction.
@@ -50,7 +55,7 @@ extern "C" fn kernel_main(tree_address: usize, started_at: u64) -> ! {
     };
     memory::initialise(&tree);
     console::initialise(&tree);
-    FIRMWARE.call_once(|| tree.psci);
+    power::initialise(&tree);
     info!(
         "Hearth {} on {} ({} MiB)",
         env!("CARGO_PKG_VERSION"),
@@ -63,7 +68,7 @@ extern "C" fn kernel_main(tree_address: usize, started_at: u64) -> ! {
             tree.left_out.count
         );
     }
-    if let Err(error) = host::initialise(&tree) {
+    if let Err(error) = interrupts::initialise(&tree) {
         warn!("this board cannot run guests: {error}");
         fault::halt();
     }
@@ -72,7 +77,7 @@ extern "C" fn kernel_main(tree_address: usize, started_at: u64) -> ! {
     let hardware = Hardware {
         interface,
         list_registers: interface.count(),
-        virtual_timer: host::virtual_timer(),
+        virtual_timer: interrupts::virtual_timer(),
     };
     match &tree.initrd {
         Some(r) => {
@@ -85,7 +90,7 @@ extern "C" fn kernel_main(tree_address: usize, started_at: u64) -> ! {
     }
     smp::start_others(&tree);
     info!("{} cores", smp::running());
-    core_loop::initialise();
+    queue::initialise();
     BOOTED.call_once(|| interface);
     core_loop::run(&host)
 }
@@ -111,7 +116,7 @@ extern "C" fn secondary_main(core: usize) -> ! {
 
 fn initialise_core(core: usize, interface: Interface) -> host::CoreHost {
     maintenance::invalidate_core();
-    match host::initialise_core(core) {
+    match host::CoreHost::new(core) {
         Ok(host) => {
             interface.initialise_core();
             host
@@ -155,15 +160,4 @@ fn virtual_cpu_interface(tree: &Tree) -> Option<Pa> {
         Some(Gic::V2(gic)) => gic.virtual_cpu_interface.map(|region| Pa(region.base())),
         _ => None,
     }
-}
-
-/// Turns the board off.
-fn power_off() -> ! {
-    info!("the board turns itself off");
-    console::flush();
-    if let Some(firmware) = FIRMWARE.get() {
-        platform::smp::power_off(*firmware);
-    }
-    warn!("the firmware cannot turn the board off: it may be unplugged now");
-    fault::halt()
 }

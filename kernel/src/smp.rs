@@ -6,8 +6,7 @@ use platform::tree::{StartMethod, Tree};
 
 use crate::boot;
 
-/// Cores that are used; a board with more leaves the rest off.
-pub const MAX_CORES: usize = 8;
+pub use crate::boot::MAX_CORES;
 
 /// The affinity of each core by its number; `start.S` looks itself up here after a spin table.
 #[unsafe(no_mangle)]

@@ -68,6 +68,8 @@ pub struct Pl011 {
     baud_fraction: u32,
     low_power: u32,
     dma: u32,
+    /// The line as it was last told.
+    told: bool,
 }
 
 impl Default for Pl011 {
@@ -90,12 +92,23 @@ impl Pl011 {
             baud_fraction: 0,
             low_power: 0,
             dma: 0,
+            told: false,
         }
     }
 
     /// The state of the interrupt line.
     pub fn line(&self) -> bool {
         self.raw & self.mask != 0
+    }
+
+    /// The new state of the line, if it has changed since this was last asked.
+    #[inline]
+    pub fn take_line_change(&mut self) -> Option<bool> {
+        let line = self.line();
+        (line != self.told).then(|| {
+            self.told = line;
+            line
+        })
     }
 
     /// A byte from the other end; handed back when the FIFO is full.

@@ -3,7 +3,6 @@
 use crate::addr::Ipa;
 use crate::arch::lists::Lists;
 use crate::arch::timer::VirtualTimer;
-use crate::device::pl011::Pl011;
 use crate::exit::Width;
 use crate::guest::Guest;
 use crate::host::Host;
@@ -14,7 +13,7 @@ use crate::vgic::{Frame, Intid, ListRegisters, VcpuId, VcpuMask, Vgic};
 /// traps.
 const GICC_DIR: u64 = machine::GICC_BASE + 0x1000;
 /// The console's interrupt.
-pub const UART_INTID: Intid = Intid::new(machine::intid(
+const UART_INTID: Intid = Intid::new(machine::intid(
     machine::InterruptKind::Shared,
     machine::UART_SPI,
 ))
@@ -23,31 +22,6 @@ pub const UART_INTID: Intid = Intid::new(machine::intid(
 /// MagicValue, Version, DeviceID of an empty slot (virtio 1.2, section 4.2.2): drivers pass over device 0.
 const VIRTIO_MAGIC: u64 = 0x7472_6976;
 const VIRTIO_VERSION: u64 = 2;
-
-/// The console with the state of its line as the interrupt controller knows it.
-pub(super) struct Uart {
-    device: Pl011,
-    line: bool,
-}
-
-impl Uart {
-    pub(super) const fn new(device: Pl011) -> Self {
-        Self {
-            device,
-            line: false,
-        }
-    }
-
-    /// The new state of the line, if it has changed.
-    #[inline]
-    fn changed_line(&mut self) -> Option<bool> {
-        let line = self.device.line();
-        (line != self.line).then(|| {
-            self.line = line;
-            line
-        })
-    }
-}
 
 /// A shared line is no vCPU's own.
 const ANY: VcpuId = VcpuId::new(0).expect("there is a first vCPU");
@@ -137,10 +111,10 @@ impl Guest {
                 Ok(reading.value)
             }
             Place::Uart(offset) => {
-                let console = host.console(self);
+                let console = host.console(self.id);
                 let mut uart = self.uart.lock();
-                let value = uart.device.read(offset, &console);
-                let line = uart.changed_line();
+                let value = uart.read(offset, &console);
+                let line = uart.take_line_change();
                 drop(uart);
                 self.set_uart_line(host, line);
                 Ok(value.into())
@@ -173,10 +147,10 @@ impl Guest {
                 self.tell(host, sampled | told);
             }
             Place::Uart(offset) => {
-                let mut console = host.console(self);
+                let mut console = host.console(self.id);
                 let mut uart = self.uart.lock();
-                uart.device.write(offset, value as u32, &mut console);
-                let line = uart.changed_line();
+                uart.write(offset, value as u32, &mut console);
+                let line = uart.take_line_change();
                 drop(uart);
                 self.set_uart_line(host, line);
             }
@@ -209,8 +183,8 @@ impl Guest {
     /// A byte for the guest's console; handed back when its FIFO is full.
     pub fn receive<H: Host>(&self, host: &H, byte: u8) -> Result<(), u8> {
         let mut uart = self.uart.lock();
-        let result = uart.device.receive(byte);
-        let line = uart.changed_line();
+        let result = uart.receive(byte);
+        let line = uart.take_line_change();
         drop(uart);
         self.set_uart_line(host, line);
         result
@@ -223,7 +197,7 @@ impl Guest {
             match self.vcpus[vcpu.index()].ask() {
                 Some(core) if core == host.core() => {}
                 Some(core) => host.kick(core),
-                None => host.wake(self, vcpu.index()),
+                None => host.wake(self.id, vcpu.index()),
             }
         }
     }

@@ -27,7 +27,6 @@ use crate::psci::{Entry, Power};
 use crate::vcpu::Vcpu;
 use crate::vgic::{ConfigError, Intid, MappedInterrupt, Version, Vgic};
 
-pub use mmio::UART_INTID;
 pub use run::Leave;
 
 /// Why a guest stopped.
@@ -124,7 +123,7 @@ pub struct Guest {
     counter_offset: AtomicU64,
     power: Mutex<Power>,
     vgic: Mutex<Vgic>,
-    uart: Mutex<mmio::Uart>,
+    uart: Mutex<Pl011>,
     /// The vCPU that each core loaded last, for [`run`]'s care of the TLB.
     last_loaded: [AtomicU8; MAX_CORES],
     stopping: AtomicBool,
@@ -165,7 +164,7 @@ impl Guest {
                 },
             )),
             vgic: Mutex::new(Vgic::new(version, vcpus, mapped)?),
-            uart: Mutex::new(mmio::Uart::new(Pl011::new())),
+            uart: Mutex::new(Pl011::new()),
             last_loaded: [const { AtomicU8::new(0) }; MAX_CORES],
             stopping: AtomicBool::new(false),
             stop: Mutex::new(None),
@@ -184,7 +183,7 @@ impl Guest {
                 context: argument,
             },
         );
-        *self.uart.lock() = mmio::Uart::new(Pl011::new());
+        *self.uart.lock() = Pl011::new();
         self.vgic.lock().reset();
         self.counter_offset
             .store(crate::arch::timer::now(), Ordering::Relaxed);

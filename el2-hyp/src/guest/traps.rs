@@ -82,7 +82,7 @@ impl Guest {
             Outcome::Return(value) => x[0] = value,
             Outcome::TurnedOn { target } => {
                 x[0] = 0;
-                host.turn_on(self, target);
+                host.turn_on(self.id, target);
             }
             Outcome::Suspend => {
                 x[0] = 0;

@@ -8,10 +8,10 @@ mod early;
 use core::arch::global_asm;
 use core::cell::UnsafeCell;
 
-use crate::smp::MAX_CORES;
-
 pub use early::tree_size;
 
+/// Cores that are used; a board with more leaves the rest off.
+pub const MAX_CORES: usize = 8;
 /// Size of a core's stack with its guard page.
 pub const STACK_SIZE: usize = 64 << 10;
 /// Size of the stack on which a core reports a fault of its own.
@@ -72,7 +72,7 @@ pub mod image {
     /// The guard page under each core's stack.
     pub fn guards() -> impl Iterator<Item = usize> {
         let stacks = &raw const super::core_stacks as usize;
-        (0..crate::smp::MAX_CORES).map(move |core| stacks + core * super::STACK_SIZE)
+        (0..super::MAX_CORES).map(move |core| stacks + core * super::STACK_SIZE)
     }
 }
 

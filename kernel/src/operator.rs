@@ -1,0 +1,53 @@
+//! What the operator asks for at the board's own console.
+
+use core::sync::atomic::Ordering;
+
+use el2_hyp::guest::Stop;
+
+use crate::console::{self, Command};
+use crate::host::CoreHost;
+use crate::{guests, info, memory, percore, power};
+
+/// Sees to everything that has come in on the line.
+pub fn serve(host: &CoreHost) {
+    console::interrupt(|command| match command {
+        Command::Input { guest, byte } => {
+            if let Some(slot) = guests::find(guest) {
+                // A guest that does not read loses what its FIFO cannot hold, as on a real line.
+                let _ = slot.guest.receive(host, byte);
+            }
+        }
+        Command::Status => tell_status(),
+        Command::PowerOff => {
+            guests::all().for_each(|slot| slot.guest.end(host, Stop::Ended));
+            power::off();
+        }
+    });
+}
+
+/// Tells the operator how the board is.
+fn tell_status() {
+    let (free, frames) = memory::frames();
+    let own = crate::boot::image::end() - crate::boot::image::start();
+    info!(
+        "status: {} cores, {free} of {frames} frames free, own memory {own} bytes (heap {} in use)",
+        crate::smp::running(),
+        memory::heap_used(),
+    );
+    for slot in guests::all() {
+        let state = if slot.running.load(Ordering::Acquire) {
+            "running"
+        } else {
+            "stopped"
+        };
+        let starts = slot.starts.load(Ordering::Relaxed);
+        info!(
+            "status: guest {} {state}, started {starts} times",
+            slot.guest.name
+        );
+    }
+    for (core, instructions) in percore::instructions().enumerate() {
+        let now = el2_hyp::arch::timer::now() * 1000 / (el2_hyp::arch::timer::frequency() / 1000);
+        info!("status: core {core} has retired {instructions} instructions at EL2 by {now} us");
+    }
+}

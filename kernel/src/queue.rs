@@ -1,0 +1,140 @@
+//! The board's queue of vCPUs, behind its lock; the rules are [`el2_hyp::sched`]'s.
+//!
+//! A vCPU's place in the table follows from its guest's place and its own number.
+
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use el2_hyp::arch::timer;
+use el2_hyp::sched::{CoreId, EntityId, Scheduler};
+use el2_hyp::vgic::MAX_VCPUS;
+use spin::Mutex;
+
+use crate::percore;
+use crate::smp::{self, MAX_CORES};
+
+/// Guests that a board runs, at most.
+pub const MAX_BOARD_GUESTS: usize = 16;
+
+type Queue = Scheduler<MAX_CORES, { MAX_BOARD_GUESTS * MAX_VCPUS }>;
+
+static QUEUE: Mutex<Queue> = Mutex::new(Queue::new());
+
+/// Whether vCPUs outnumber cores; mirrors the queue, for cores that must not wait for its lock.
+static SHARED: AtomicBool = AtomicBool::new(false);
+
+/// Lets the queue serve the cores that have come up.
+pub fn initialise() {
+    QUEUE.lock().configure(smp::running(), timer::frequency());
+}
+
+/// The place of a guest's vCPU.
+pub fn entity(guest: usize, vcpu: usize) -> EntityId {
+    EntityId((guest * MAX_VCPUS + vcpu) as u16)
+}
+
+/// The guest and vCPU at a place.
+pub fn guest_and_vcpu(entity: EntityId) -> (usize, usize) {
+    let place = usize::from(entity.0);
+    (place / MAX_VCPUS, place % MAX_VCPUS)
+}
+
+/// The places of a guest's vCPUs.
+fn places(guest: usize) -> Range<u16> {
+    entity(guest, 0).0..entity(guest + 1, 0).0
+}
+
+/// Whether vCPUs outnumber cores.
+pub fn is_shared() -> bool {
+    SHARED.load(Ordering::Relaxed)
+}
+
+/// When sharing begins or ends, every core loads its vCPU anew, with waits trapped or not.
+fn update_shared(queue: &Queue) {
+    let shared = queue.is_shared();
+    if SHARED.swap(shared, Ordering::Relaxed) != shared {
+        percore::reschedule_all();
+    }
+}
+
+/// When a core must look again.
+pub fn next_event(core: u8) -> Option<u64> {
+    QUEUE.lock().next_event(CoreId(core), timer::now())
+}
+
+/// Wakes what waited on this core's timer.
+fn expire(queue: &mut Queue, core: CoreId, now: u64) {
+    for other in queue.expire(core, now) {
+        percore::reschedule(usize::from(other.0));
+    }
+}
+
+/// Whether what a core runs has had its turn. Timers of parked vCPUs that the core keeps are looked after by the way.
+pub fn should_yield(core: u8) -> bool {
+    let (core, now) = (CoreId(core), timer::now());
+    let mut queue = QUEUE.lock();
+    expire(&mut queue, core, now);
+    queue.should_yield(core, now)
+}
+
+/// The vCPU that a core should run now.
+pub fn pick(core: u8) -> Option<EntityId> {
+    let (core, now) = (CoreId(core), timer::now());
+    let mut queue = QUEUE.lock();
+    expire(&mut queue, core, now);
+    queue.pick(core, now)
+}
+
+/// A vCPU that may be parked has something to look at.
+pub fn wake(entity: EntityId) {
+    let kick = QUEUE.lock().wake(entity, timer::now());
+    if let Some(core) = kick {
+        percore::reschedule(usize::from(core.0));
+    }
+}
+
+/// A vCPU that was off is to begin.
+pub fn turn_on(entity: EntityId) {
+    let mut queue = QUEUE.lock();
+    let kick = queue.turn_on(entity, timer::now());
+    update_shared(&queue);
+    drop(queue);
+    if let Some(core) = kick {
+        percore::reschedule(usize::from(core.0));
+    }
+}
+
+/// The running vCPU goes back to the queue.
+pub fn preempt(entity: EntityId) {
+    QUEUE.lock().preempt(entity, timer::now());
+}
+
+/// The running vCPU waits, at the latest until `until`, unless somebody `has_asked` since it last looked: who asks sets its flag
+/// first and then wakes, so that one of the two is seen here.
+pub fn park(entity: EntityId, until: Option<u64>, has_asked: impl Fn() -> bool) {
+    let now = timer::now();
+    let mut queue = QUEUE.lock();
+    queue.park(entity, now, until);
+    if has_asked() {
+        queue.wake(entity, now);
+    }
+}
+
+/// The running vCPU is off, unless it was turned on again since: who turns on says so to the guest first and then here.
+pub fn turn_off(entity: EntityId, is_on_again: impl Fn() -> bool) {
+    let now = timer::now();
+    let mut queue = QUEUE.lock();
+    queue.off(entity, now);
+    if is_on_again() {
+        queue.turn_on(entity, now);
+    }
+    update_shared(&queue);
+}
+
+/// The running vCPU of a stopping guest is off; whether it was the last of its guest.
+pub fn turn_off_for_good(entity: EntityId) -> bool {
+    let mut queue = QUEUE.lock();
+    queue.off(entity, timer::now());
+    update_shared(&queue);
+    queue.all_off(places(guest_and_vcpu(entity).0))
+}
