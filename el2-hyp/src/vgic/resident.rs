@@ -268,13 +268,14 @@ impl Vgic {
         let bank = &mut self.banks[bank(vcpu, intid.word())];
         let cpu = &mut self.cpus[vcpu.index()];
         let signalled = bank.signalled(group_on) & bit != 0;
-        let sourced = self.version == Version::V2 && intid.is_sgi();
-        let together = signalled && bank.edge & bit != 0 && !sourced && room == Room::Enough;
+        // A special one has to come back first: for its next sender, or to follow its route.
+        let plain = bank.edge & !bank.special & bit != 0;
+        let together = signalled && plain && room == Room::Enough;
         if together {
             bank.listed_latch |= bit;
             bank.latch &= !bit;
         }
-        let source = if sourced {
+        let source = if self.version == Version::V2 && intid.is_sgi() {
             cpu.in_service[intid.place() % 16]
         } else {
             VcpuId::wrap(0)

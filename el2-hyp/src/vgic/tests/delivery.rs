@@ -434,3 +434,21 @@ fn a_trapped_deactivation_reaches_an_spi_held_elsewhere() {
         assert_eq!(take(&mut machine, 0), Some((40, 0)));
     }
 }
+
+#[test]
+fn an_edge_behind_an_active_one_follows_a_new_route() {
+    for version in BOTH {
+        let mut machine = machine(version, 2, 4, true);
+        let there = if version == Version::V2 { 2 } else { 1 };
+        edge(&mut machine, 40, 0);
+        machine.apply(&Op::Pulse(intid(40)));
+        assert_eq!(take(&mut machine, 0), Some((40, 0)));
+        end(&mut machine, 0);
+        machine.apply(&Op::Pulse(intid(40)));
+        machine.apply(&Op::Route(intid(40), there));
+        machine.settle();
+        machine.apply(&Op::Deactivate(0, 0));
+        assert_eq!(take(&mut machine, 0), None);
+        assert_eq!(take(&mut machine, 1), Some((40, 0)));
+    }
+}
