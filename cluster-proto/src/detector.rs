@@ -17,7 +17,11 @@ pub struct Detector {
 
 impl Detector {
     /// Of a peer that was never heard.
-    pub const NEW: Self = Self { last: None, mean8: HEARTBEAT.0 * 8, deviation4: 0 };
+    pub const NEW: Self = Self {
+        last: None,
+        mean8: HEARTBEAT.0 * 8,
+        deviation4: 0,
+    };
 
     /// A heartbeat arrived.
     pub fn beat(&mut self, now: Micros) {
@@ -40,7 +44,8 @@ impl Detector {
     /// Whether the peer is heard.
     #[must_use]
     pub fn hears(&self, now: Micros) -> bool {
-        self.last.is_some_and(|last| now.since(last) <= self.patience())
+        self.last
+            .is_some_and(|last| now.since(last) <= self.patience())
     }
 
     /// When the silence will be too long; never for a peer that was not heard.

@@ -72,7 +72,10 @@ pub struct Era {
 
 impl Era {
     /// No era: this memory is blank.
-    pub const BLANK: Self = Self { generation: 0, nonce: 0 };
+    pub const BLANK: Self = Self {
+        generation: 0,
+        nonce: 0,
+    };
 
     /// Whether this is no era.
     #[must_use]

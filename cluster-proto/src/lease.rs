@@ -56,7 +56,10 @@ pub struct Promises<const B: usize> {
 
 impl<const B: usize> Promises<B> {
     /// None.
-    pub const NEW: Self = Self { until: [Micros(0); B], quiet: Micros(0) };
+    pub const NEW: Self = Self {
+        until: [Micros(0); B],
+        quiet: Micros(0),
+    };
 
     /// Promises not to accept a fence of `board` before `until`.
     pub fn promise(&mut self, board: BoardId, until: Micros) {
@@ -73,13 +76,17 @@ impl<const B: usize> Promises<B> {
     /// From when a fence of `board` may be accepted.
     #[must_use]
     pub fn free_at(&self, board: BoardId) -> Micros {
-        self.until.get(board.at()).map_or(self.quiet, |&until| until.max(self.quiet))
+        self.until
+            .get(board.at())
+            .map_or(self.quiet, |&until| until.max(self.quiet))
     }
 
     /// When no promise to any board is left.
     #[must_use]
     pub fn all_free_at(&self) -> Micros {
-        self.until.iter().fold(self.quiet, |latest, &until| latest.max(until))
+        self.until
+            .iter()
+            .fold(self.quiet, |latest, &until| latest.max(until))
     }
 }
 
@@ -97,12 +104,21 @@ pub struct Lease {
 
 impl Lease {
     /// None.
-    pub const NEW: Self = Self { stamps: [(Memory(0), Micros(0)); SEATS], tenure: Tenure(0), since: Micros(0), until: Micros(0) };
+    pub const NEW: Self = Self {
+        stamps: [(Memory(0), Micros(0)); SEATS],
+        tenure: Tenure(0),
+        since: Micros(0),
+        until: Micros(0),
+    };
 
     /// Begins to count under `tenure`, from `now` on. What was promised under another tenure counts no more.
     pub fn enter(&mut self, tenure: Tenure, now: Micros) {
         if self.tenure != tenure {
-            *self = Self { tenure, since: now, ..Self::NEW };
+            *self = Self {
+                tenure,
+                since: now,
+                ..Self::NEW
+            };
         }
     }
 
@@ -114,7 +130,10 @@ impl Lease {
 
     /// A voter promised for the heartbeat with `stamp`. `config_at` is the voter's newest configuration, `applied_config` the board's.
     /// Returns whether the lease runs longer by it.
-    #[expect(clippy::too_many_arguments, reason = "each is one fact of the rule, and all come from one heartbeat")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is one fact of the rule, and all come from one heartbeat"
+    )]
     pub fn promised(
         &mut self,
         seats: &Seats,
@@ -128,7 +147,12 @@ impl Lease {
         if self.tenure.0 == 0 || stamp <= self.since || stamp > now || config_at > applied_config {
             return false;
         }
-        let Some(seat) = seats.seat_of(voter.0).filter(|_| seats.votes(voter.0, voter.1)) else { return false };
+        let Some(seat) = seats
+            .seat_of(voter.0)
+            .filter(|_| seats.votes(voter.0, voter.1))
+        else {
+            return false;
+        };
         let slot = &mut self.stamps[seat];
         if slot.0 == voter.1 && slot.1 >= stamp {
             return false;
@@ -145,7 +169,9 @@ impl Lease {
             if promised_by != memory || stamp <= newest {
                 continue;
             }
-            let as_new = seats.members().filter(|&(other, _, memory)| self.stamps[other].0 == memory && self.stamps[other].1 >= stamp);
+            let as_new = seats.members().filter(|&(other, _, memory)| {
+                self.stamps[other].0 == memory && self.stamps[other].1 >= stamp
+            });
             if as_new.count() >= seats.majority() {
                 newest = stamp;
             }

@@ -63,13 +63,31 @@ pub const BACKOFF_MAX: Span = Span::millis(20_000);
 pub const ERA_PATIENCE: Span = Span::millis(2_000);
 
 const _: () = {
-    assert!(BOARDS <= BOARDS_MAX && BOARDS_MAX <= u64::BITS as usize, "sets of boards are 64-bit masks");
+    assert!(
+        BOARDS <= BOARDS_MAX && BOARDS_MAX <= u64::BITS as usize,
+        "sets of boards are 64-bit masks"
+    );
     assert!(SEATS <= BOARDS);
-    assert!(LEASE.0 >= 3 * HEARTBEAT.0, "a lease survives two lost heartbeats");
-    assert!(DETECT_MIN.0 >= 3 * HEARTBEAT.0, "two lost heartbeats are no suspicion");
-    assert!(DETECT_MIN.0 < LEASE.0, "silence is noticed before promises run out, so that a fence waits for nothing else");
+    assert!(
+        LEASE.0 >= 3 * HEARTBEAT.0,
+        "a lease survives two lost heartbeats"
+    );
+    assert!(
+        DETECT_MIN.0 >= 3 * HEARTBEAT.0,
+        "two lost heartbeats are no suspicion"
+    );
+    assert!(
+        DETECT_MIN.0 < LEASE.0,
+        "silence is noticed before promises run out, so that a fence waits for nothing else"
+    );
     assert!(DETECT_MIN.0 < QUORUM_PATIENCE.0 && DETECT_MAX.0 > DETECT_MIN.0);
-    assert!(LEASELESS_PATIENCE.0 > 2 * LEASE.0, "a lease that is on its way back is not taken for a lost one");
-    assert!(MAX_DECREE + 64 <= MAX_FRAME - 256, "every decree fits a frame");
+    assert!(
+        LEASELESS_PATIENCE.0 > 2 * LEASE.0,
+        "a lease that is on its way back is not taken for a lost one"
+    );
+    assert!(
+        MAX_DECREE + 64 <= MAX_FRAME - 256,
+        "every decree fits a frame"
+    );
     assert!(LOG >= 2 * APPEND_ENTRIES);
 };

@@ -16,7 +16,9 @@ pub struct Log<const L: usize> {
 
 impl<const L: usize> PartialEq for Log<L> {
     fn eq(&self, other: &Self) -> bool {
-        self.base == other.base && self.base_term == other.base_term && self.entries.iter().eq(other.entries.iter())
+        self.base == other.base
+            && self.base_term == other.base_term
+            && self.entries.iter().eq(other.entries.iter())
     }
 }
 
@@ -35,7 +37,11 @@ pub struct LogFull;
 
 impl<const L: usize> Log<L> {
     /// An empty log that begins behind entry 0.
-    pub const NEW: Self = Self { entries: Deque::new(), base: Index(0), base_term: Term(0) };
+    pub const NEW: Self = Self {
+        entries: Deque::new(),
+        base: Index(0),
+        base_term: Term(0),
+    };
 
     /// Forgets everything, and begins behind `base`.
     pub fn restart(&mut self, base: Index, base_term: Term) {
@@ -59,7 +65,9 @@ impl<const L: usize> Log<L> {
     /// The last entry's term.
     #[must_use]
     pub fn last_term(&self) -> Term {
-        self.entries.back().map_or(self.base_term, |entry| entry.term)
+        self.entries
+            .back()
+            .map_or(self.base_term, |entry| entry.term)
     }
 
     fn at(&self, index: Index) -> Option<usize> {
@@ -75,7 +83,11 @@ impl<const L: usize> Log<L> {
     /// The term of the entry at `index`, if that is kept or is the one before.
     #[must_use]
     pub fn term_at(&self, index: Index) -> Option<Term> {
-        if index == self.base { Some(self.base_term) } else { self.get(index).map(|entry| entry.term) }
+        if index == self.base {
+            Some(self.base_term)
+        } else {
+            self.get(index).map(|entry| entry.term)
+        }
     }
 
     /// Whether no further entry fits.
@@ -113,7 +125,9 @@ impl<const L: usize> Log<L> {
     /// Forgets everything up to `to`, which must have been applied.
     pub fn forget(&mut self, to: Index) {
         while self.base < to {
-            let Some(entry) = self.entries.pop_front() else { return };
+            let Some(entry) = self.entries.pop_front() else {
+                return;
+            };
             self.base = self.base.next();
             self.base_term = entry.term;
         }
@@ -121,7 +135,10 @@ impl<const L: usize> Log<L> {
 
     /// The entries with their places.
     pub fn iter(&self) -> impl Iterator<Item = (Index, &Entry)> {
-        self.entries.iter().enumerate().map(|(at, entry)| (Index(self.base.0 + 1 + at as u64), entry))
+        self.entries
+            .iter()
+            .enumerate()
+            .map(|(at, entry)| (Index(self.base.0 + 1 + at as u64), entry))
     }
 
     /// The newest configuration behind `after`.

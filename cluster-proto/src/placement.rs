@@ -56,8 +56,13 @@ pub enum Choice {
 }
 
 /// Memory of a board's guests, in MiB.
-fn used<const B: usize, const G: usize, const D: usize>(ledger: &Ledger<B, G, D>, board: BoardId) -> u32 {
-    ledger.owned_by(board).fold(0, |sum, (_, _, guest)| sum.saturating_add(guest.spec.memory_mib))
+fn used<const B: usize, const G: usize, const D: usize>(
+    ledger: &Ledger<B, G, D>,
+    board: BoardId,
+) -> u32 {
+    ledger.owned_by(board).fold(0, |sum, (_, _, guest)| {
+        sum.saturating_add(guest.spec.memory_mib)
+    })
 }
 
 /// The board on which a local volume holds `guest`, if one does.
@@ -66,8 +71,15 @@ pub fn held_by_volume<const B: usize, const G: usize, const D: usize>(
     ledger: &Ledger<B, G, D>,
     guest: GuestId,
 ) -> Option<BoardId> {
-    let local = |volume: &&crate::ledger::types::Volume| volume.guest == guest && volume.kind == VolumeKind::Local;
-    ledger.volumes.iter().flatten().find(local).map(|volume| volume.board)
+    let local = |volume: &&crate::ledger::types::Volume| {
+        volume.guest == guest && volume.kind == VolumeKind::Local
+    };
+    ledger
+        .volumes
+        .iter()
+        .flatten()
+        .find(local)
+        .map(|volume| volume.board)
 }
 
 /// What keeps `id` from `board`, leaving room and company aside.
@@ -98,7 +110,10 @@ fn fixed<'a, const B: usize, const G: usize, const D: usize>(
         return Err(Verdict::Class(entry.capacity.class));
     }
     if spec.vcpus > entry.capacity.cores {
-        return Err(Verdict::Cores { need: spec.vcpus, has: entry.capacity.cores });
+        return Err(Verdict::Cores {
+            need: spec.vcpus,
+            has: entry.capacity.cores,
+        });
     }
     Ok(entry)
 }
@@ -110,7 +125,9 @@ pub fn verdict<const B: usize, const G: usize, const D: usize>(
     id: GuestId,
     board: BoardId,
 ) -> Verdict {
-    let Some(guest) = ledger.guest(id) else { return Verdict::Absent };
+    let Some(guest) = ledger.guest(id) else {
+        return Verdict::Absent;
+    };
     let entry = match fixed(ledger, id, guest, board) {
         Ok(entry) => entry,
         Err(verdict) => return verdict,
@@ -121,18 +138,31 @@ pub fn verdict<const B: usize, const G: usize, const D: usize>(
     if let Some(other) = ledger.owned_by(board).find(company) {
         return Verdict::Apart(other.0);
     }
-    let own = if guest.phase != Phase::Unowned && guest.owner == board { guest.spec.memory_mib } else { 0 };
-    let left = entry.capacity.memory_mib.saturating_sub(used(ledger, board) - own);
+    let own = if guest.phase != Phase::Unowned && guest.owner == board {
+        guest.spec.memory_mib
+    } else {
+        0
+    };
+    let left = entry
+        .capacity
+        .memory_mib
+        .saturating_sub(used(ledger, board) - own);
     match left.checked_sub(guest.spec.memory_mib) {
         Some(left) => Verdict::Fits { left },
-        None => Verdict::Memory { need: guest.spec.memory_mib, left },
+        None => Verdict::Memory {
+            need: guest.spec.memory_mib,
+            left,
+        },
     }
 }
 
 /// Where guest `id` should run: the board that would have the most memory left, the lowest number among equals; else the
 /// board on which displacing guests of lower priority makes room, with the first of them to go.
 #[must_use]
-pub fn choose<const B: usize, const G: usize, const D: usize>(ledger: &Ledger<B, G, D>, id: GuestId) -> Choice {
+pub fn choose<const B: usize, const G: usize, const D: usize>(
+    ledger: &Ledger<B, G, D>,
+    id: GuestId,
+) -> Choice {
     let mut best: Option<(u32, BoardId)> = None;
     for (board, _) in ledger.boards() {
         if let Verdict::Fits { left } = verdict(ledger, id, board)
@@ -144,7 +174,9 @@ pub fn choose<const B: usize, const G: usize, const D: usize>(ledger: &Ledger<B,
     if let Some((_, board)) = best {
         return Choice::Board(board);
     }
-    displace(ledger, id).map_or(Choice::Nowhere, |(board, guest)| Choice::Displace(board, guest))
+    displace(ledger, id).map_or(Choice::Nowhere, |(board, guest)| {
+        Choice::Displace(board, guest)
+    })
 }
 
 /// Whether guest `id` could run where it is not now: on a board other than `from`, without displacing anybody.
@@ -154,7 +186,9 @@ pub fn fits_elsewhere<const B: usize, const G: usize, const D: usize>(
     id: GuestId,
     from: BoardId,
 ) -> bool {
-    ledger.boards().any(|(board, _)| board != from && matches!(verdict(ledger, id, board), Verdict::Fits { .. }))
+    ledger.boards().any(|(board, _)| {
+        board != from && matches!(verdict(ledger, id, board), Verdict::Fits { .. })
+    })
 }
 
 /// The board on which the fewest guests of lower priority would have to go, and the one of them with the lowest priority. A guest that is
@@ -166,8 +200,12 @@ fn displace<const B: usize, const G: usize, const D: usize>(
     let guest = ledger.guest(id)?;
     let mut best: Option<(usize, BoardId, GuestId)> = None;
     for (board, _) in ledger.boards() {
-        let Ok(entry) = fixed(ledger, id, guest, board) else { continue };
-        let Some((count, first)) = victims(ledger, id, guest, board, entry) else { continue };
+        let Ok(entry) = fixed(ledger, id, guest, board) else {
+            continue;
+        };
+        let Some((count, first)) = victims(ledger, id, guest, board, entry) else {
+            continue;
+        };
         if best.is_none_or(|(fewest, ..)| count < fewest) {
             best = Some((count, board, first));
         }
@@ -190,7 +228,10 @@ fn victims<const B: usize, const G: usize, const D: usize>(
         return None;
     }
     let forced = others().filter(|(_, _, other)| must(other));
-    let mut freed = entry.capacity.memory_mib.saturating_sub(used(ledger, board));
+    let mut freed = entry
+        .capacity
+        .memory_mib
+        .saturating_sub(used(ledger, board));
     let (mut count, mut first) = (0, None);
     for (other_id, _, other) in forced {
         freed = freed.saturating_add(other.spec.memory_mib);
@@ -198,7 +239,9 @@ fn victims<const B: usize, const G: usize, const D: usize>(
         first = first.or(Some(other_id));
     }
     for priority in 0..guest.spec.priority {
-        for (other_id, _, other) in others().filter(|(_, _, other)| other.spec.priority == priority && !must(other)) {
+        for (other_id, _, other) in
+            others().filter(|(_, _, other)| other.spec.priority == priority && !must(other))
+        {
             if freed >= guest.spec.memory_mib {
                 break;
             }
@@ -207,18 +250,30 @@ fn victims<const B: usize, const G: usize, const D: usize>(
             first = first.or(Some(other_id));
         }
     }
-    if freed >= guest.spec.memory_mib { first.map(|first| (count, first)) } else { None }
+    if freed >= guest.spec.memory_mib {
+        first.map(|first| (count, first))
+    } else {
+        None
+    }
 }
 
 /// The first board whose loss the others could not absorb, by placing its guests one after another in order of priority; nothing when there is
 /// none (N+1).
 #[must_use]
-pub fn missing_spare<const B: usize, const G: usize, const D: usize>(ledger: &Ledger<B, G, D>) -> Option<BoardId> {
-    ledger.boards().map(|(board, _)| board).find(|&lost| !absorbs(ledger, lost))
+pub fn missing_spare<const B: usize, const G: usize, const D: usize>(
+    ledger: &Ledger<B, G, D>,
+) -> Option<BoardId> {
+    ledger
+        .boards()
+        .map(|(board, _)| board)
+        .find(|&lost| !absorbs(ledger, lost))
 }
 
 /// Whether the guests of `lost` fit on the other boards, leaving those of lower priority and company aside: a first-fit estimate.
-fn absorbs<const B: usize, const G: usize, const D: usize>(ledger: &Ledger<B, G, D>, lost: BoardId) -> bool {
+fn absorbs<const B: usize, const G: usize, const D: usize>(
+    ledger: &Ledger<B, G, D>,
+    lost: BoardId,
+) -> bool {
     let mut extra = [0u32; B];
     let mut placed = [false; G];
     for _ in 0..G {
@@ -226,7 +281,9 @@ fn absorbs<const B: usize, const G: usize, const D: usize>(ledger: &Ledger<B, G,
             .owned_by(lost)
             .filter(|(id, _, guest)| !placed[id.at()] && guest.wanted == Wanted::Running)
             .max_by_key(|(_, _, guest)| (guest.spec.priority, guest.spec.memory_mib));
-        let Some((id, _, guest)) = next else { return true };
+        let Some((id, _, guest)) = next else {
+            return true;
+        };
         placed[id.at()] = true;
         let room = ledger.boards().find(|&(board, _)| {
             board != lost

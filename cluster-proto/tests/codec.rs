@@ -17,24 +17,38 @@ fn text<const N: usize>() -> impl Strategy<Value = heapless::String<N>> {
 }
 
 fn spec() -> impl Strategy<Value = GuestSpec> {
-    let numbers = (any::<u32>(), any::<u16>(), any::<u32>(), any::<u8>(), any::<u8>(), any::<u64>(), any::<bool>());
-    (text(), numbers, any::<[u8; 6]>(), any::<[u8; 32]>(), text()).prop_map(|(name, numbers, mac, kernel, command_line)| {
-        let (memory_mib, vcpus, class, priority, apart, allowed, runs) = numbers;
-        GuestSpec {
-            name,
-            memory_mib,
-            vcpus,
-            class,
-            priority,
-            apart,
-            allowed: BoardSet(allowed),
-            wanted: if runs { Wanted::Running } else { Wanted::Stopped },
-            mac,
-            kernel,
-            initrd: kernel,
-            command_line,
-        }
-    })
+    let numbers = (
+        any::<u32>(),
+        any::<u16>(),
+        any::<u32>(),
+        any::<u8>(),
+        any::<u8>(),
+        any::<u64>(),
+        any::<bool>(),
+    );
+    (text(), numbers, any::<[u8; 6]>(), any::<[u8; 32]>(), text()).prop_map(
+        |(name, numbers, mac, kernel, command_line)| {
+            let (memory_mib, vcpus, class, priority, apart, allowed, runs) = numbers;
+            GuestSpec {
+                name,
+                memory_mib,
+                vcpus,
+                class,
+                priority,
+                apart,
+                allowed: BoardSet(allowed),
+                wanted: if runs {
+                    Wanted::Running
+                } else {
+                    Wanted::Stopped
+                },
+                mac,
+                kernel,
+                initrd: kernel,
+                command_line,
+            }
+        },
+    )
 }
 
 fn board() -> impl Strategy<Value = BoardId> {
@@ -43,76 +57,140 @@ fn board() -> impl Strategy<Value = BoardId> {
 
 fn seats() -> impl Strategy<Value = Seats> {
     proptest::collection::btree_map(0u8..64, any::<u64>(), 0..7).prop_map(|members| {
-        members.into_iter().fold(Seats::NONE, |mut seats, (board, memory)| {
-            seats.add(BoardId(board));
-            seats.with(BoardId(board), Memory(memory))
-        })
+        members
+            .into_iter()
+            .fold(Seats::NONE, |mut seats, (board, memory)| {
+                seats.add(BoardId(board));
+                seats.with(BoardId(board), Memory(memory))
+            })
     })
 }
 
 fn capacity() -> impl Strategy<Value = Capacity> {
-    (any::<u32>(), any::<u16>(), any::<u32>()).prop_map(|(memory_mib, cores, class)| Capacity { memory_mib, cores, class })
+    (any::<u32>(), any::<u16>(), any::<u32>()).prop_map(|(memory_mib, cores, class)| Capacity {
+        memory_mib,
+        cores,
+        class,
+    })
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         spec().prop_map(|spec| Operation::CreateGuest { spec }),
-        any::<u16>().prop_map(|guest| Operation::DeleteGuest { guest: GuestId(guest) }),
-        any::<u16>().prop_map(|guest| Operation::Want { guest: GuestId(guest), wanted: Wanted::Stopped }),
+        any::<u16>().prop_map(|guest| Operation::DeleteGuest {
+            guest: GuestId(guest)
+        }),
+        any::<u16>().prop_map(|guest| Operation::Want {
+            guest: GuestId(guest),
+            wanted: Wanted::Stopped
+        }),
         (board(), any::<bool>()).prop_map(|(board, on)| Operation::Drain { board, on }),
         any::<bool>().prop_map(|on| Operation::DisarmAll { on }),
-        (text(), any::<u16>(), board(), any::<u32>(), any::<[u8; 32]>()).prop_map(|(name, guest, board, size_mib, image)| {
-            let kind = VolumeKind::Local;
-            Operation::CreateVolume { volume: Volume { name, guest: GuestId(guest), kind, board, size_mib, image } }
-        }),
-        (text(), any::<[u8; 32]>(), any::<u64>(), any::<u64>()).prop_map(|(name, digest, size, held)| {
-            Operation::HoldImage { image: Image { name, digest, size, held: BoardSet(held) } }
-        }),
+        (
+            text(),
+            any::<u16>(),
+            board(),
+            any::<u32>(),
+            any::<[u8; 32]>()
+        )
+            .prop_map(|(name, guest, board, size_mib, image)| {
+                let kind = VolumeKind::Local;
+                Operation::CreateVolume {
+                    volume: Volume {
+                        name,
+                        guest: GuestId(guest),
+                        kind,
+                        board,
+                        size_mib,
+                        image,
+                    },
+                }
+            }),
+        (text(), any::<[u8; 32]>(), any::<u64>(), any::<u64>()).prop_map(
+            |(name, digest, size, held)| {
+                Operation::HoldImage {
+                    image: Image {
+                        name,
+                        digest,
+                        size,
+                        held: BoardSet(held),
+                    },
+                }
+            }
+        ),
     ]
 }
 
 fn decree() -> impl Strategy<Value = Decree> {
-    let id = (any::<u64>(), any::<u64>()).prop_map(|(operator, request)| RequestId { operator, request });
+    let id = (any::<u64>(), any::<u64>())
+        .prop_map(|(operator, request)| RequestId { operator, request });
     prop_oneof![
         Just(Decree::Begin {}),
-        (seats(), any::<u64>(), board()).prop_map(|(seats, previous, board)| Decree::Configure { seats, previous: Index(previous), board }),
-        (board(), any::<u64>(), any::<u64>(), capacity()).prop_map(|(board, incarnation, after, capacity)| {
-            Decree::Join { board, incarnation: Incarnation(incarnation), after: Index(after), capacity }
+        (seats(), any::<u64>(), board()).prop_map(|(seats, previous, board)| Decree::Configure {
+            seats,
+            previous: Index(previous),
+            board
         }),
-        (board(), any::<u64>()).prop_map(|(board, tenure)| Decree::Fence { board, tenure: Tenure(tenure), reason: Reason::Silent }),
-        (any::<u16>(), any::<u64>(), board(), any::<u64>()).prop_map(|(guest, epoch, board, tenure)| Decree::Place {
-            guest: GuestId(guest),
-            epoch: Epoch(epoch),
+        (board(), any::<u64>(), any::<u64>(), capacity()).prop_map(
+            |(board, incarnation, after, capacity)| {
+                Decree::Join {
+                    board,
+                    incarnation: Incarnation(incarnation),
+                    after: Index(after),
+                    capacity,
+                }
+            }
+        ),
+        (board(), any::<u64>()).prop_map(|(board, tenure)| Decree::Fence {
             board,
             tenure: Tenure(tenure),
-            reason: Reason::Placed,
+            reason: Reason::Silent
         }),
+        (any::<u16>(), any::<u64>(), board(), any::<u64>()).prop_map(
+            |(guest, epoch, board, tenure)| Decree::Place {
+                guest: GuestId(guest),
+                epoch: Epoch(epoch),
+                board,
+                tenure: Tenure(tenure),
+                reason: Reason::Placed,
+            }
+        ),
         (any::<u16>(), any::<u64>()).prop_map(|(guest, epoch)| Decree::Observe {
             guest: GuestId(guest),
             epoch: Epoch(epoch),
-            seen: Observation::Gone { reason: Reason::Hung },
+            seen: Observation::Gone {
+                reason: Reason::Hung
+            },
         }),
         (id, operation()).prop_map(|(id, operation)| Decree::Operate { id, operation }),
     ]
 }
 
 fn status() -> impl Strategy<Value = Status> {
-    let names = (any::<u32>(), any::<u64>(), any::<u64>(), any::<u64>(), proptest::option::of(board()));
-    (names, any::<[u64; 7]>(), any::<u16>()).prop_map(|((generation, nonce, memory, term, leader), n, leaseless_ms)| Status {
-        era: Era { generation, nonce },
-        memory: Memory(memory),
-        term: Term(term),
-        role: Role::Candidate,
-        leader,
-        commit: Index(n[0]),
-        last: Index(n[1]),
-        tenure: Tenure(n[2]),
-        stamp: Micros(n[3]),
-        leaseless_ms,
-        config_at: Index(n[4]),
-        unwanted: BoardSet(n[5]),
-        manifest: n[6],
-    })
+    let names = (
+        any::<u32>(),
+        any::<u64>(),
+        any::<u64>(),
+        any::<u64>(),
+        proptest::option::of(board()),
+    );
+    (names, any::<[u64; 7]>(), any::<u16>()).prop_map(
+        |((generation, nonce, memory, term, leader), n, leaseless_ms)| Status {
+            era: Era { generation, nonce },
+            memory: Memory(memory),
+            term: Term(term),
+            role: Role::Candidate,
+            leader,
+            commit: Index(n[0]),
+            last: Index(n[1]),
+            tenure: Tenure(n[2]),
+            stamp: Micros(n[3]),
+            leaseless_ms,
+            config_at: Index(n[4]),
+            unwanted: BoardSet(n[5]),
+            manifest: n[6],
+        },
+    )
 }
 
 fn same<T: Wire + PartialEq + std::fmt::Debug>(value: &T) -> Result<(), TestCaseError> {

@@ -10,12 +10,15 @@ const ROOM: usize = 512 * 1_024;
 #[test]
 fn a_node_of_default_capacity_fits_its_room() {
     let size = size_of::<Node<ClusterKey, BOARDS, GUESTS, VOLUMES, LOG>>();
-    println!("a node for {BOARDS} boards, {GUESTS} guests, {VOLUMES} volumes, {LOG} entries: {size} bytes");
+    println!(
+        "a node for {BOARDS} boards, {GUESTS} guests, {VOLUMES} volumes, {LOG} entries: {size} bytes"
+    );
     assert!(size <= ROOM, "{size} bytes");
 }
 
 /// That this compiles means that a board's node is a static, and is never built on a stack.
-static NODE: std::sync::Mutex<Node<ClusterKey, BOARDS, GUESTS, VOLUMES, LOG>> = std::sync::Mutex::new(Node::new());
+static NODE: std::sync::Mutex<Node<ClusterKey, BOARDS, GUESTS, VOLUMES, LOG>> =
+    std::sync::Mutex::new(Node::new());
 
 #[test]
 fn a_node_can_be_a_static() {

@@ -10,7 +10,10 @@ use cluster_proto::wire::frame::{self, Envelope, HEADER, Party, Recipient};
 use cluster_proto::wire::message::*;
 
 const FILE: &str = include_str!("../../docs/protocol-vectors.txt");
-const ERA: Era = Era { generation: 2, nonce: 0x1122_3344_5566_7788 };
+const ERA: Era = Era {
+    generation: 2,
+    nonce: 0x1122_3344_5566_7788,
+};
 const CLUSTER: u32 = 0x00c0_ffee;
 
 fn key() -> [u8; 32] {
@@ -43,12 +46,22 @@ fn status() -> Status {
 }
 
 fn echo() -> Vec<u8> {
-    let echo = Echo { board: BoardId(2), heard: true, promised: true, incarnation: Incarnation(0xb2), stamp: Micros(55_000) };
+    let echo = Echo {
+        board: BoardId(2),
+        heard: true,
+        promised: true,
+        incarnation: Incarnation(0xb2),
+        stamp: Micros(55_000),
+    };
     bytes(&echo)
 }
 
 fn entries() -> Vec<u8> {
-    let fence = Decree::Fence { board: BoardId(2), tenure: Tenure(9), reason: Reason::Silent };
+    let fence = Decree::Fence {
+        board: BoardId(2),
+        tenure: Tenure(9),
+        reason: Reason::Silent,
+    };
     let place = Decree::Place {
         guest: GuestId(3),
         epoch: Epoch((2 << 32) + 1),
@@ -56,7 +69,17 @@ fn entries() -> Vec<u8> {
         tenure: Tenure(12),
         reason: Reason::Placed,
     };
-    [bytes(&Entry { term: Term(7), decree: fence }), bytes(&Entry { term: Term(7), decree: place })].concat()
+    [
+        bytes(&Entry {
+            term: Term(7),
+            decree: fence,
+        }),
+        bytes(&Entry {
+            term: Term(7),
+            decree: place,
+        }),
+    ]
+    .concat()
 }
 
 /// A frame of board 1 for each message, with sequence numbers from 1.
@@ -66,17 +89,61 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         seats.add(BoardId(board));
         seats.with(BoardId(board), Memory(0xa0 + u64::from(board)))
     });
-    let append = AppendHead { era: ERA, term: Term(7), previous: Index(41), previous_term: Term(6), commit: Index(40), count: 2 };
-    let id = RequestId { operator: 0x0f, request: 1 };
-    let page = PageHead { era: ERA, term: Term(7), index: Index(40), from: Cursor::START, next: Cursor::END, checksum: 5 };
+    let append = AppendHead {
+        era: ERA,
+        term: Term(7),
+        previous: Index(41),
+        previous_term: Term(6),
+        commit: Index(40),
+        count: 2,
+    };
+    let id = RequestId {
+        operator: 0x0f,
+        request: 1,
+    };
+    let page = PageHead {
+        era: ERA,
+        term: Term(7),
+        index: Index(40),
+        from: Cursor::START,
+        next: Cursor::END,
+        checksum: 5,
+    };
     let all = Recipient::All;
     let one = Recipient::One(Party::Board(BoardId(0)));
     let operator = Recipient::One(Party::Operator(200));
     let messages = [
-        ("hello", one, Message::Hello(Hello { challenge: 0x0102, answer: 0x0304 })),
+        (
+            "hello",
+            one,
+            Message::Hello(Hello {
+                challenge: 0x0102,
+                answer: 0x0304,
+            }),
+        ),
         ("heartbeat", all, Message::Heartbeat(status(), &echo)),
-        ("ask", one, Message::Ask(Ask { era: ERA, term: Term(8), before: true, last: Index(41), last_term: Term(7) })),
-        ("vote", one, Message::Vote(Vote { era: ERA, term: Term(8), before: true, granted: true, memory: Memory(0xa1) })),
+        (
+            "ask",
+            one,
+            Message::Ask(Ask {
+                era: ERA,
+                term: Term(8),
+                before: true,
+                last: Index(41),
+                last_term: Term(7),
+            }),
+        ),
+        (
+            "vote",
+            one,
+            Message::Vote(Vote {
+                era: ERA,
+                term: Term(8),
+                before: true,
+                granted: true,
+                memory: Memory(0xa1),
+            }),
+        ),
         ("append", one, Message::Append(append, &entries)),
         (
             "appended",
@@ -91,16 +158,44 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
         ("page", one, Message::Page(page.clone(), &[])),
-        ("page-ack", one, Message::PageAck(PageAck { era: ERA, term: Term(7), index: Index(40), next: Cursor::END })),
-        ("found", one, Message::Found(Found { era: ERA, seats, manifest: 0xfeed })),
-        ("noted", one, Message::Noted(Noted { era: ERA, memory: Memory(0xa1) })),
+        (
+            "page-ack",
+            one,
+            Message::PageAck(PageAck {
+                era: ERA,
+                term: Term(7),
+                index: Index(40),
+                next: Cursor::END,
+            }),
+        ),
+        (
+            "found",
+            one,
+            Message::Found(Found {
+                era: ERA,
+                seats,
+                manifest: 0xfeed,
+            }),
+        ),
+        (
+            "noted",
+            one,
+            Message::Noted(Noted {
+                era: ERA,
+                memory: Memory(0xa1),
+            }),
+        ),
         (
             "join-me",
             one,
             Message::JoinMe(JoinMe {
                 era: ERA,
                 after: Index(30),
-                capacity: Capacity { memory_mib: 2_048, cores: 4, class: 1 },
+                capacity: Capacity {
+                    memory_mib: 2_048,
+                    cores: 4,
+                    class: 1,
+                },
             }),
         ),
         (
@@ -110,29 +205,65 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
                 era: ERA,
                 guest: GuestId(3),
                 epoch: Epoch((2 << 32) + 2),
-                seen: Observation::Gone { reason: Reason::Crashed },
+                seen: Observation::Gone {
+                    reason: Reason::Crashed,
+                },
             }),
         ),
-        ("forward", one, Message::Forward(Forward { id: id.clone(), operation: Operation::Drain { board: BoardId(2), on: true } })),
-        ("answer", operator, Message::Answer(Answer { id: id.clone(), outcome: Outcome::Refused { why: Denied::Busy } })),
-        ("request", one, Message::Request(Request::Order { id, operation: Operation::Restart { guest: GuestId(3) } })),
+        (
+            "forward",
+            one,
+            Message::Forward(Forward {
+                id: id.clone(),
+                operation: Operation::Drain {
+                    board: BoardId(2),
+                    on: true,
+                },
+            }),
+        ),
+        (
+            "answer",
+            operator,
+            Message::Answer(Answer {
+                id: id.clone(),
+                outcome: Outcome::Refused { why: Denied::Busy },
+            }),
+        ),
+        (
+            "request",
+            one,
+            Message::Request(Request::Order {
+                id,
+                operation: Operation::Restart { guest: GuestId(3) },
+            }),
+        ),
         ("shown", operator, Message::Shown(page, &[])),
         ("peers", operator, Message::Peers(status(), &echo)),
     ];
     let auth = ClusterKey::new(&key());
     let incarnation = Incarnation(0xb1);
     let life = auth.life(1, incarnation);
-    let sealed = |(at, (name, recipient, message)): (usize, (&'static str, Recipient, Message<'_>))| {
-        let mut buffer = [0; MAX_FRAME];
-        let mut body = Writer::new(&mut buffer[HEADER..]);
-        assert_eq!(message.put(&mut body), Ok(()));
-        let used = body.used();
-        let sequence = at as u64 + 1;
-        let kind = message.kind();
-        let envelope = Envelope { cluster: CLUSTER, kind, sender: Party::Board(BoardId(1)), recipient, incarnation, sequence };
-        let length = frame::seal(&mut buffer, used, &envelope, |covered| auth.tag(&life, sequence, covered));
-        (name, buffer[..length].to_vec())
-    };
+    let sealed =
+        |(at, (name, recipient, message)): (usize, (&'static str, Recipient, Message<'_>))| {
+            let mut buffer = [0; MAX_FRAME];
+            let mut body = Writer::new(&mut buffer[HEADER..]);
+            assert_eq!(message.put(&mut body), Ok(()));
+            let used = body.used();
+            let sequence = at as u64 + 1;
+            let kind = message.kind();
+            let envelope = Envelope {
+                cluster: CLUSTER,
+                kind,
+                sender: Party::Board(BoardId(1)),
+                recipient,
+                incarnation,
+                sequence,
+            };
+            let length = frame::seal(&mut buffer, used, &envelope, |covered| {
+                auth.tag(&life, sequence, covered)
+            });
+            (name, buffer[..length].to_vec())
+        };
     messages.into_iter().enumerate().map(sealed).collect()
 }
 
@@ -142,9 +273,18 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn frames_are_the_golden_ones() {
-    let made: Vec<String> = frames().iter().map(|(name, frame)| format!("{name} {}", hex(frame))).collect();
-    let golden: Vec<&str> = FILE.lines().filter(|line| !line.starts_with('#') && !line.is_empty()).collect();
-    assert_eq!(made, golden, "the wire format changed; a peer of another build would not understand it");
+    let made: Vec<String> = frames()
+        .iter()
+        .map(|(name, frame)| format!("{name} {}", hex(frame)))
+        .collect();
+    let golden: Vec<&str> = FILE
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .collect();
+    assert_eq!(
+        made, golden,
+        "the wire format changed; a peer of another build would not understand it"
+    );
 }
 
 /// The tag is that of the construction's published definition: HChaCha20 of the key and the first 16 bytes of the nonce, then ChaCha20-Poly1305.
@@ -158,6 +298,18 @@ fn a_tag_is_xchacha20_poly1305s() {
     nonce[8..16].copy_from_slice(&incarnation.0.to_le_bytes());
     nonce[16..].copy_from_slice(&sequence.to_le_bytes());
     let whole = chacha20poly1305::XChaCha20Poly1305::new(&key().into());
-    let sealed = whole.encrypt(&nonce.into(), Payload { msg: b"", aad: b"a frame" });
-    assert_eq!(sealed.ok(), Some(auth.tag(&auth.life(sender, incarnation), sequence, b"a frame").to_vec()));
+    let sealed = whole.encrypt(
+        &nonce.into(),
+        Payload {
+            msg: b"",
+            aad: b"a frame",
+        },
+    );
+    assert_eq!(
+        sealed.ok(),
+        Some(
+            auth.tag(&auth.life(sender, incarnation), sequence, b"a frame")
+                .to_vec()
+        )
+    );
 }

@@ -2,8 +2,8 @@
 //! its turn others may have come; one that no longer fits changes nothing.
 
 use super::types::{
-    Answered, Decree, Denied, Entry, Event, Guest, GuestSpec, Happening, Image, Observation, Operation, Outcome, Phase,
-    Reason, RequestId, Volume, VolumeKind, Wanted,
+    Answered, Decree, Denied, Entry, Event, Guest, GuestSpec, Happening, Image, Observation,
+    Operation, Outcome, Phase, Reason, RequestId, Volume, VolumeKind, Wanted,
 };
 use super::{Ledger, Place};
 use crate::ids::{BoardId, Epoch, GuestId, Incarnation, Index, Tenure, VolumeId};
@@ -26,9 +26,23 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
                 let seated = seats.memory(*board).is_some_and(|memory| memory.0 != 0);
                 self.seats = *seats;
                 self.seats_at = index;
-                self.note(if seated { Happening::Seated } else { Happening::Vacated }, Reason::Rebooted, *board, None);
+                self.note(
+                    if seated {
+                        Happening::Seated
+                    } else {
+                        Happening::Vacated
+                    },
+                    Reason::Rebooted,
+                    *board,
+                    None,
+                );
             }
-            Decree::Join { board, incarnation, after, capacity } => {
+            Decree::Join {
+                board,
+                incarnation,
+                after,
+                capacity,
+            } => {
                 if self.may_join(*board, *incarnation, *after)
                     && let Some(Some(entry)) = self.boards.get_mut(board.at())
                 {
@@ -38,16 +52,33 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
                     self.note(Happening::Joined, Reason::None, *board, None);
                 }
             }
-            Decree::Fence { board, tenure, reason } => self.fence(*board, *tenure, *reason),
-            Decree::Place { guest, epoch, board, tenure, reason } => self.own(*guest, *epoch, *board, *tenure, *reason),
-            Decree::Retire { guest, epoch, reason } => self.retire(*guest, *epoch, *reason),
+            Decree::Fence {
+                board,
+                tenure,
+                reason,
+            } => self.fence(*board, *tenure, *reason),
+            Decree::Place {
+                guest,
+                epoch,
+                board,
+                tenure,
+                reason,
+            } => self.own(*guest, *epoch, *board, *tenure, *reason),
+            Decree::Retire {
+                guest,
+                epoch,
+                reason,
+            } => self.retire(*guest, *epoch, *reason),
             Decree::Observe { guest, epoch, seen } => self.observe(*guest, *epoch, seen),
             Decree::Operate { id, operation } => {
                 let outcome = match self.answer(id) {
                     Some(answered) => answered.outcome.clone(),
                     None => {
                         let outcome = self.operate(operation);
-                        self.answers.push(Answered { id: id.clone(), outcome: outcome.clone() });
+                        self.answers.push(Answered {
+                            id: id.clone(),
+                            outcome: outcome.clone(),
+                        });
                         outcome
                     }
                 };
@@ -62,18 +93,29 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
     #[must_use]
     pub fn may_join(&self, board: BoardId, incarnation: Incarnation, after: Index) -> bool {
         self.board(board).is_some_and(|entry| {
-            !entry.witness && entry.tenure.0 == 0 && (entry.incarnation != incarnation || after >= entry.fenced_at)
+            !entry.witness
+                && entry.tenure.0 == 0
+                && (entry.incarnation != incarnation || after >= entry.fenced_at)
         })
     }
 
     fn note(&mut self, what: Happening, reason: Reason, board: BoardId, guest: Option<GuestId>) {
         let epoch = guest.map_or(Epoch(0), |guest| self.epoch(guest));
-        self.events.push(Event { index: self.index, what, reason, board, guest, epoch });
+        self.events.push(Event {
+            index: self.index,
+            what,
+            reason,
+            board,
+            guest,
+            epoch,
+        });
     }
 
     fn fence(&mut self, board: BoardId, tenure: Tenure, reason: Reason) {
         let index = self.index;
-        let Some(Some(entry)) = self.boards.get_mut(board.at()) else { return };
+        let Some(Some(entry)) = self.boards.get_mut(board.at()) else {
+            return;
+        };
         if tenure.0 == 0 || entry.tenure != tenure {
             return;
         }
@@ -81,7 +123,12 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         entry.fenced_at = index;
         self.note(Happening::Fenced, reason, board, None);
         for at in 0..G {
-            let Some(Place { guest: Some(guest), .. }) = self.guests.get_mut(at) else { continue };
+            let Some(Place {
+                guest: Some(guest), ..
+            }) = self.guests.get_mut(at)
+            else {
+                continue;
+            };
             if guest.phase != Phase::Unowned && guest.owner == board && guest.tenure == tenure {
                 guest.phase = Phase::Unowned;
                 guest.reason = reason;
@@ -96,19 +143,29 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         if tenure.0 == 0 || self.tenure(board) != tenure {
             return;
         }
-        let Some(place) = self.guests.get_mut(id.at()) else { return };
-        let Some(guest) = place.guest.as_mut() else { return };
-        if guest.phase != Phase::Unowned || guest.wanted != Wanted::Running || place.epoch != epoch {
+        let Some(place) = self.guests.get_mut(id.at()) else {
+            return;
+        };
+        let Some(guest) = place.guest.as_mut() else {
+            return;
+        };
+        if guest.phase != Phase::Unowned || guest.wanted != Wanted::Running || place.epoch != epoch
+        {
             return;
         }
         place.epoch = Epoch(epoch.0 + 1);
-        (guest.phase, guest.owner, guest.tenure, guest.reason) = (Phase::Starting, board, tenure, reason);
+        (guest.phase, guest.owner, guest.tenure, guest.reason) =
+            (Phase::Starting, board, tenure, reason);
         self.note(Happening::Owned, reason, board, Some(id));
     }
 
     fn retire(&mut self, id: GuestId, epoch: Epoch, reason: Reason) {
-        let Some(place) = self.guests.get_mut(id.at()) else { return };
-        let Some(guest) = place.guest.as_mut() else { return };
+        let Some(place) = self.guests.get_mut(id.at()) else {
+            return;
+        };
+        let Some(guest) = place.guest.as_mut() else {
+            return;
+        };
         if place.epoch == epoch && matches!(guest.phase, Phase::Starting | Phase::Running) {
             guest.phase = Phase::Leaving;
             guest.reason = reason;
@@ -118,8 +175,12 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
     }
 
     fn observe(&mut self, id: GuestId, epoch: Epoch, seen: &Observation) {
-        let Some(place) = self.guests.get_mut(id.at()) else { return };
-        let Some(guest) = place.guest.as_mut() else { return };
+        let Some(place) = self.guests.get_mut(id.at()) else {
+            return;
+        };
+        let Some(guest) = place.guest.as_mut() else {
+            return;
+        };
         if place.epoch != epoch || guest.phase == Phase::Unowned {
             return;
         }
@@ -151,7 +212,9 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             Operation::Want { guest, wanted } => self.want(*guest, *wanted),
             Operation::Restart { guest } => self.restart(*guest),
             Operation::Drain { board, on } => self.with_board(*board, |entry| entry.drained = *on),
-            Operation::Disarm { board, on } => self.with_board(*board, |entry| entry.disarmed = *on),
+            Operation::Disarm { board, on } => {
+                self.with_board(*board, |entry| entry.disarmed = *on)
+            }
             Operation::DisarmAll { on } => {
                 self.disarmed = *on;
                 Ok(NO_NUMBER)
@@ -166,8 +229,16 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         }
     }
 
-    fn with_board(&mut self, board: BoardId, change: impl FnOnce(&mut super::Board)) -> Result<u16, Denied> {
-        let entry = self.boards.get_mut(board.at()).and_then(Option::as_mut).ok_or(Denied::Unknown)?;
+    fn with_board(
+        &mut self,
+        board: BoardId,
+        change: impl FnOnce(&mut super::Board),
+    ) -> Result<u16, Denied> {
+        let entry = self
+            .boards
+            .get_mut(board.at())
+            .and_then(Option::as_mut)
+            .ok_or(Denied::Unknown)?;
         change(entry);
         self.note(Happening::Ordered, Reason::Operator, board, None);
         Ok(NO_NUMBER)
@@ -184,10 +255,17 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         {
             return Err(Denied::Invalid);
         }
-        if self.guests().any(|(_, _, guest)| guest.spec.name == spec.name) {
+        if self
+            .guests()
+            .any(|(_, _, guest)| guest.spec.name == spec.name)
+        {
             return Err(Denied::Taken);
         }
-        let at = self.guests.iter().position(|place| place.guest.is_none()).ok_or(Denied::Capacity)?;
+        let at = self
+            .guests
+            .iter()
+            .position(|place| place.guest.is_none())
+            .ok_or(Denied::Capacity)?;
         self.guests[at].guest = Some(Guest {
             wanted: spec.wanted,
             spec: spec.clone(),
@@ -216,7 +294,11 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
     }
 
     fn want(&mut self, id: GuestId, wanted: Wanted) -> Result<u16, Denied> {
-        let Some(guest) = self.guests.get_mut(id.at()).and_then(|place| place.guest.as_mut()) else {
+        let Some(guest) = self
+            .guests
+            .get_mut(id.at())
+            .and_then(|place| place.guest.as_mut())
+        else {
             return Err(Denied::Unknown);
         };
         guest.wanted = wanted;
@@ -248,18 +330,34 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         if volume.kind == VolumeKind::Local && self.board(volume.board).is_none() {
             return Err(Denied::Unknown);
         }
-        if self.volumes.iter().flatten().any(|other| other.name == volume.name && other.guest == volume.guest) {
+        if self
+            .volumes
+            .iter()
+            .flatten()
+            .any(|other| other.name == volume.name && other.guest == volume.guest)
+        {
             return Err(Denied::Taken);
         }
-        let at = self.volumes.iter().position(Option::is_none).ok_or(Denied::Capacity)?;
+        let at = self
+            .volumes
+            .iter()
+            .position(Option::is_none)
+            .ok_or(Denied::Capacity)?;
         self.volumes[at] = Some(volume.clone());
         // D is a small capacity, far below 65,536.
         Ok(at as u16)
     }
 
     fn delete_volume(&mut self, id: VolumeId) -> Result<u16, Denied> {
-        let slot = self.volumes.get(usize::from(id.0)).and_then(Option::as_ref).ok_or(Denied::Unknown)?;
-        if self.guest(slot.guest).is_some_and(|guest| guest.phase != Phase::Unowned) {
+        let slot = self
+            .volumes
+            .get(usize::from(id.0))
+            .and_then(Option::as_ref)
+            .ok_or(Denied::Unknown)?;
+        if self
+            .guest(slot.guest)
+            .is_some_and(|guest| guest.phase != Phase::Unowned)
+        {
             return Err(Denied::Running);
         }
         self.volumes[usize::from(id.0)] = None;
@@ -271,13 +369,20 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
     /// # Errors
     /// `Capacity` when there is no room for another image.
     pub fn hold_image(&mut self, image: &Image) -> Result<u16, Denied> {
-        match self.images.iter().position(|known| known.digest == image.digest) {
+        match self
+            .images
+            .iter()
+            .position(|known| known.digest == image.digest)
+        {
             Some(at) if image.held.is_empty() => {
                 self.images.swap_remove(at);
             }
             Some(at) => self.images[at].held = image.held,
             None if image.held.is_empty() => {}
-            None => self.images.push(image.clone()).map_err(|_| Denied::Capacity)?,
+            None => self
+                .images
+                .push(image.clone())
+                .map_err(|_| Denied::Capacity)?,
         }
         Ok(NO_NUMBER)
     }
@@ -294,4 +399,3 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         }
     }
 }
-

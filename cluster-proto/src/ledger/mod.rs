@@ -5,6 +5,7 @@
 
 pub mod apply;
 pub mod page;
+mod seats;
 pub mod types;
 
 use heapless::Vec;
@@ -61,7 +62,10 @@ impl<T, const N: usize> Ring<T, N> {
     /// None yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { items: Vec::new(), oldest: 0 }
+        Self {
+            items: Vec::new(),
+            oldest: 0,
+        }
     }
 
     /// Adds one, in the place of the oldest when there is no other.
@@ -101,7 +105,10 @@ impl<T, const N: usize> Default for Ring<T, N> {
 
 impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
     const NO_BOARD: Option<Board> = None;
-    const NO_GUEST: Place = Place { epoch: Epoch(0), guest: None };
+    const NO_GUEST: Place = Place {
+        epoch: Epoch(0),
+        guest: None,
+    };
     const NO_VOLUME: Option<Volume> = None;
 
     /// An empty ledger, before any decree.
@@ -156,7 +163,9 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
     /// The newest ownership epoch of the place `guest`.
     #[must_use]
     pub fn epoch(&self, guest: GuestId) -> Epoch {
-        self.guests.get(guest.at()).map_or(Epoch(0), |place| place.epoch)
+        self.guests
+            .get(guest.at())
+            .map_or(Epoch(0), |place| place.epoch)
     }
 
     /// The tenure of `board`; zero while it is out.
@@ -168,24 +177,33 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
     /// The boards, with their numbers.
     pub fn boards(&self) -> impl Iterator<Item = (BoardId, &Board)> {
         // B is at most 64.
-        self.boards.iter().enumerate().filter_map(|(at, board)| Some((BoardId(at as u8), board.as_ref()?)))
+        self.boards
+            .iter()
+            .enumerate()
+            .filter_map(|(at, board)| Some((BoardId(at as u8), board.as_ref()?)))
     }
 
     /// The guests, with their places and epochs.
     pub fn guests(&self) -> impl Iterator<Item = (GuestId, Epoch, &Guest)> {
         // G is a small capacity, far below 65,536.
-        self.guests.iter().enumerate().filter_map(|(at, place)| Some((GuestId(at as u16), place.epoch, place.guest.as_ref()?)))
+        self.guests.iter().enumerate().filter_map(|(at, place)| {
+            Some((GuestId(at as u16), place.epoch, place.guest.as_ref()?))
+        })
     }
 
     /// The guests that `board` owns.
     pub fn owned_by(&self, board: BoardId) -> impl Iterator<Item = (GuestId, Epoch, &Guest)> {
-        self.guests().filter(move |(_, _, guest)| guest.phase != Phase::Unowned && guest.owner == board)
+        self.guests()
+            .filter(move |(_, _, guest)| guest.phase != Phase::Unowned && guest.owner == board)
     }
 
     /// What became of a command, if it is remembered.
     #[must_use]
     pub fn answer(&self, id: &RequestId) -> Option<&Answered> {
-        self.answers.items.iter().find(|answered| answered.id == *id)
+        self.answers
+            .items
+            .iter()
+            .find(|answered| answered.id == *id)
     }
 }
 

@@ -15,9 +15,15 @@ pub struct Cursor {
 
 impl Cursor {
     /// The first item.
-    pub const START: Self = Self { section: 0, item: 0 };
+    pub const START: Self = Self {
+        section: 0,
+        item: 0,
+    };
     /// Behind the last.
-    pub const END: Self = Self { section: SECTIONS, item: 0 };
+    pub const END: Self = Self {
+        section: SECTIONS,
+        item: 0,
+    };
 }
 
 const SECTIONS: u8 = 7;
@@ -29,8 +35,15 @@ impl Wire for Cursor {
     }
 
     fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let cursor = Self { section: Wire::get(from)?, item: Wire::get(from)? };
-        if cursor.section > SECTIONS { Err(Malformed::Range) } else { Ok(cursor) }
+        let cursor = Self {
+            section: Wire::get(from)?,
+            item: Wire::get(from)?,
+        };
+        if cursor.section > SECTIONS {
+            Err(Malformed::Range)
+        } else {
+            Ok(cursor)
+        }
     }
 }
 
@@ -57,7 +70,12 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
                 self.seats_at.put(to)?;
                 self.disarmed.put(to)
             }
-            1 => self.boards.get(item).ok_or(Full)?.as_ref().map_or(Ok(()), |board| board.put(to)),
+            1 => self
+                .boards
+                .get(item)
+                .ok_or(Full)?
+                .as_ref()
+                .map_or(Ok(()), |board| board.put(to)),
             2 => {
                 let place = self.guests.get(item).ok_or(Full)?;
                 if place.epoch.0 == 0 && place.guest.is_none() {
@@ -66,7 +84,12 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
                 place.epoch.put(to)?;
                 place.guest.put(to)
             }
-            3 => self.volumes.get(item).ok_or(Full)?.as_ref().map_or(Ok(()), |volume| volume.put(to)),
+            3 => self
+                .volumes
+                .get(item)
+                .ok_or(Full)?
+                .as_ref()
+                .map_or(Ok(()), |volume| volume.put(to)),
             4 => self.images.get(item).ok_or(Full)?.put(to),
             5 => self.events.iter().nth(item).ok_or(Full)?.put(to),
             6 => self.answers.iter().nth(item).ok_or(Full)?.put(to),
@@ -80,7 +103,10 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         let mut at = from;
         while at.section < SECTIONS {
             if usize::from(at.item) >= self.items(at.section) {
-                at = Cursor { section: at.section + 1, item: 0 };
+                at = Cursor {
+                    section: at.section + 1,
+                    item: 0,
+                };
                 continue;
             }
             let before = to.used();
@@ -98,7 +124,9 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         at.put(to)?;
         0u16.put(to)?;
         self.put_item(at.section, usize::from(at.item), to)?;
-        let length = u16::try_from(to.used() - start - ITEM_HEAD).map_err(|_| Full)?.to_le_bytes();
+        let length = u16::try_from(to.used() - start - ITEM_HEAD)
+            .map_err(|_| Full)?
+            .to_le_bytes();
         if length == [0, 0] {
             to.truncate(start);
             return Ok(());
@@ -141,7 +169,10 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
                 slot.guest = Wire::get(from)?;
             }
             3 => *self.volumes.get_mut(place).ok_or(Malformed::Range)? = Some(Wire::get(from)?),
-            4 => self.images.push(Wire::get(from)?).map_err(|_| Malformed::Range)?,
+            4 => self
+                .images
+                .push(Wire::get(from)?)
+                .map_err(|_| Malformed::Range)?,
             5 => self.events.push(Wire::get(from)?),
             6 => self.answers.push(Wire::get(from)?),
             _ => return Err(Malformed::Range),
@@ -158,7 +189,9 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         loop {
             let mut page = Writer::new(&mut scratch);
             let next = self.write_page(at, &mut page);
-            sum = page.bytes().iter().fold(sum, |sum: u64, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+            sum = page.bytes().iter().fold(sum, |sum: u64, byte| {
+                (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+            });
             if next == Cursor::END || next == at {
                 return sum;
             }
@@ -171,4 +204,3 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
 const ITEM_HEAD: usize = 5;
 /// Room for at least one item of any section.
 const SCRATCH: usize = 1_024;
-

@@ -8,7 +8,9 @@ use crate::limits::REPORT_GAP;
 use crate::wire::auth::Authenticator;
 use crate::wire::message::{JoinMe, Message, Report, Role};
 
-impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
+    Node<A, B, G, D, L>
+{
     pub(super) fn copies_run(&self) -> bool {
         self.copies.iter().any(Copy::runs)
     }
@@ -29,7 +31,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             if copy.runs() {
                 copy.frozen = true;
                 // G is a small capacity, far below 65,536.
-                out.emit(Effect::Freeze { guest: GuestId(at as u16), epoch: copy.epoch });
+                out.emit(Effect::Freeze {
+                    guest: GuestId(at as u16),
+                    epoch: copy.epoch,
+                });
             }
         }
         self.stirred = true;
@@ -48,14 +53,21 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             // G is a small capacity, far below 65,536.
             let id = GuestId(at as u16);
             let epoch = place.epoch;
-            let ours = place.guest.as_ref().filter(|guest| self.is_ours(guest, tenure)).map(|guest| guest.phase);
+            let ours = place
+                .guest
+                .as_ref()
+                .filter(|guest| self.is_ours(guest, tenure))
+                .map(|guest| guest.phase);
             self.tend_copy(id, epoch, ours, tenure, (holds, confirmed), out);
             self.report_copy(id, out);
         }
     }
 
     fn is_ours(&self, guest: &Guest, tenure: Tenure) -> bool {
-        guest.phase != Phase::Unowned && guest.owner == self.board && guest.tenure == tenure && tenure.0 != 0
+        guest.phase != Phase::Unowned
+            && guest.owner == self.board
+            && guest.tenure == tenure
+            && tenure.0 != 0
     }
 
     fn tend_copy(
@@ -70,7 +82,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let copy = &mut self.copies[id.at()];
         let current = ours.is_some() && copy.epoch == epoch && copy.tenure == tenure;
         #[cfg(feature = "mutations")]
-        let current = if self.mutation == Some(super::Mutation::EpochIgnored) && copy.state != CopyState::None {
+        let current = if self.mutation == Some(super::Mutation::EpochIgnored)
+            && copy.state != CopyState::None
+        {
             copy.tenure = self.lease.tenure();
             true
         } else {
@@ -79,10 +93,16 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         match copy.state {
             CopyState::None if ours.is_some() && !(current && copy.seen.is_some()) => {
                 if !current {
-                    *copy = Copy { epoch, tenure, ..Copy::NONE };
+                    *copy = Copy {
+                        epoch,
+                        tenure,
+                        ..Copy::NONE
+                    };
                 }
                 if ours == Some(Phase::Leaving) {
-                    copy.seen = Some(Observation::Gone { reason: Reason::Operator });
+                    copy.seen = Some(Observation::Gone {
+                        reason: Reason::Operator,
+                    });
                     copy.report_at = self.now;
                 } else if holds {
                     copy.state = CopyState::Starting;
@@ -94,10 +114,15 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                     copy.seen = None;
                 }
             }
-            CopyState::Starting | CopyState::Running if !current || ours == Some(Phase::Leaving) => {
+            CopyState::Starting | CopyState::Running
+                if !current || ours == Some(Phase::Leaving) =>
+            {
                 copy.state = CopyState::Going;
                 copy.seen = None;
-                out.emit(Effect::Destroy { guest: id, epoch: copy.epoch });
+                out.emit(Effect::Destroy {
+                    guest: id,
+                    epoch: copy.epoch,
+                });
             }
             CopyState::Starting | CopyState::Running => {
                 if copy.frozen && confirmed {
@@ -112,7 +137,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     /// Tells the leader what it does not know yet, until the ledger shows it.
     fn report_copy(&mut self, id: GuestId, out: &mut dyn Sink) {
         let copy = &self.copies[id.at()];
-        let Some(seen) = copy.seen.clone() else { return };
+        let Some(seen) = copy.seen.clone() else {
+            return;
+        };
         let (epoch, due) = (copy.epoch, copy.report_at <= self.now);
         let known = self.ledger.guest(id).is_none_or(|guest| {
             self.ledger.epoch(id) != epoch
@@ -129,7 +156,12 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             return;
         }
         self.copies[id.at()].report_at = self.now.after(REPORT_GAP);
-        let report = Report { era: self.era, guest: id, epoch, seen };
+        let report = Report {
+            era: self.era,
+            guest: id,
+            epoch,
+            seen,
+        };
         match self.report_to() {
             Some(leader) => self.send_board(leader, &Message::Report(report), out),
             None if self.role == Role::Leader => self.on_report(&report, out),
@@ -138,7 +170,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     }
 
     pub(super) fn copy_started(&mut self, guest: GuestId, epoch: Epoch) {
-        let Some(copy) = self.copies.get_mut(guest.at()) else { return };
+        let Some(copy) = self.copies.get_mut(guest.at()) else {
+            return;
+        };
         if copy.epoch == epoch && copy.state == CopyState::Starting {
             copy.state = CopyState::Running;
             self.observe(guest, epoch, Observation::Running {});
@@ -146,7 +180,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     }
 
     pub(super) fn copy_gone(&mut self, guest: GuestId, epoch: Epoch, reason: Reason) {
-        let Some(copy) = self.copies.get_mut(guest.at()) else { return };
+        let Some(copy) = self.copies.get_mut(guest.at()) else {
+            return;
+        };
         if copy.epoch != epoch || copy.state == CopyState::None {
             return;
         }
@@ -167,7 +203,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             if copy.runs() || copy.frozen {
                 copy.state = CopyState::Going;
                 // G is a small capacity, far below 65,536.
-                out.emit(Effect::Destroy { guest: GuestId(at as u16), epoch: copy.epoch });
+                out.emit(Effect::Destroy {
+                    guest: GuestId(at as u16),
+                    epoch: copy.epoch,
+                });
             }
             copy.seen = None;
             copy.tenure = Tenure(0);
@@ -176,7 +215,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     /// Asks to be let in, when this board is out and has nothing left of a former tenure.
     pub(super) fn ask_to_join(&mut self, out: &mut dyn Sink) {
-        let Some(entry) = self.ledger.board(self.board) else { return };
+        let Some(entry) = self.ledger.board(self.board) else {
+            return;
+        };
         let out_of_it = entry.tenure.0 == 0 || entry.incarnation != self.incarnation;
         let clean = self.copies.iter().all(|copy| copy.state == CopyState::None);
         #[cfg(feature = "mutations")]
@@ -184,7 +225,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if self.era.is_blank() || entry.witness || !out_of_it || !clean {
             return;
         }
-        let join = JoinMe { era: self.era, after: self.ledger.index, capacity: self.capacity.clone() };
+        let join = JoinMe {
+            era: self.era,
+            after: self.ledger.index,
+            capacity: self.capacity.clone(),
+        };
         match self.report_to() {
             Some(leader) => self.send_board(leader, &Message::JoinMe(join), out),
             None if self.role == Role::Leader => {

@@ -9,16 +9,26 @@ use crate::wire::codec::{Wire, Writer};
 use crate::wire::frame::Recipient;
 use crate::wire::message::{ECHO, Echo, Message, Role, Status, read_echoes};
 
-impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
+    Node<A, B, G, D, L>
+{
     /// Sends the heartbeat that is due, and does what is to be done as often.
     pub(super) fn beat(&mut self, out: &mut dyn Sink) {
         // After a pause the rhythm starts anew; it does not catch up.
         let planned = self.beat_at.after(self.heartbeat);
-        self.beat_at = if planned <= self.now { self.now.after(self.heartbeat) } else { planned };
+        self.beat_at = if planned <= self.now {
+            self.now.after(self.heartbeat)
+        } else {
+            planned
+        };
         let status = self.status();
         let mut scratch = [0; ECHO * BOARDS_MAX];
         let echoes = self.write_echoes(&mut scratch);
-        self.send(Recipient::All, &Message::Heartbeat(status.clone(), echoes), out);
+        self.send(
+            Recipient::All,
+            &Message::Heartbeat(status.clone(), echoes),
+            out,
+        );
         self.promise_to_self(&status);
         self.ask_to_join(out);
         self.push_forwards(out);
@@ -27,7 +37,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     /// What this board says about itself now.
     pub(super) fn status(&self) -> Status {
-        let leaseless = if self.lease.holds(self.now) { 0 } else { (self.now.since(self.leaseless_since).0 / 1_000).max(1) };
+        let leaseless = if self.lease.holds(self.now) {
+            0
+        } else {
+            (self.now.since(self.leaseless_since).0 / 1_000).max(1)
+        };
         Status {
             era: self.era,
             memory: self.memory,
@@ -41,7 +55,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             leaseless_ms: u16::try_from(leaseless).unwrap_or(u16::MAX),
             config_at: self.config_at,
             // One that is being fenced stays unwanted even when it is heard again: the log cannot go on before promises to it end.
-            unwanted: if self.role == Role::Leader { BoardSet(self.unwanted.0 | self.pending_fences.0) } else { BoardSet(0) },
+            unwanted: if self.role == Role::Leader {
+                BoardSet(self.unwanted.0 | self.pending_fences.0)
+            } else {
+                BoardSet(0)
+            },
             manifest: self.manifest,
         }
     }
@@ -49,7 +67,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     pub(super) fn write_echoes<'a>(&self, scratch: &'a mut [u8; ECHO * BOARDS_MAX]) -> &'a [u8] {
         let mut to = Writer::new(scratch);
         for (at, peer) in self.peers.iter().enumerate() {
-            let Some(status) = peer.status.as_ref() else { continue };
+            let Some(status) = peer.status.as_ref() else {
+                continue;
+            };
             let echo = Echo {
                 // B is at most 64.
                 board: BoardId(at as u8),
@@ -69,20 +89,31 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     /// The tenure of this life of this board.
     pub(super) fn own_tenure(&self) -> crate::ids::Tenure {
         match self.ledger.board(self.board) {
-            Some(Board { incarnation, tenure, .. }) if *incarnation == self.incarnation => *tenure,
+            Some(Board {
+                incarnation,
+                tenure,
+                ..
+            }) if *incarnation == self.incarnation => *tenure,
             _ => crate::ids::Tenure(0),
         }
     }
 
     /// Whether this voter may promise to the life behind `status`.
-    fn may_promise(&self, board: BoardId, incarnation: crate::ids::Incarnation, status: &Status) -> bool {
+    fn may_promise(
+        &self,
+        board: BoardId,
+        incarnation: crate::ids::Incarnation,
+        status: &Status,
+    ) -> bool {
         self.may_vote()
             && self.founding.reform.is_none()
             && status.era == self.era
             && status.tenure.0 != 0
             && !self.pending_fences.has(board)
             && !self.unwanted.has(board)
-            && self.ledger.board(board).is_some_and(|entry| entry.tenure == status.tenure && entry.incarnation == incarnation)
+            && self.ledger.board(board).is_some_and(|entry| {
+                entry.tenure == status.tenure && entry.incarnation == incarnation
+            })
     }
 
     /// A voter promises to itself like to others.
@@ -90,21 +121,44 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if !self.may_promise(self.board, self.incarnation, status) {
             return;
         }
-        self.promises.promise(self.board, self.now.after(self.promise));
+        self.promises
+            .promise(self.board, self.now.after(self.promise));
         let voter = (self.board, self.memory);
         let (seats, applied) = (self.ledger.seats, self.ledger.seats_at);
-        self.lease.promised(&seats, voter, self.config_at, applied, status.stamp, self.now, self.lease_span);
+        self.lease.promised(
+            &seats,
+            voter,
+            self.config_at,
+            applied,
+            status.stamp,
+            self.now,
+            self.lease_span,
+        );
     }
 
-    pub(super) fn on_heartbeat(&mut self, board: BoardId, status: Status, echoes: &[u8], out: &mut dyn Sink) {
+    pub(super) fn on_heartbeat(
+        &mut self,
+        board: BoardId,
+        status: Status,
+        echoes: &[u8],
+        out: &mut dyn Sink,
+    ) {
         let now = self.now;
-        let Some(incarnation) = self.peers.get(board.at()).map(|peer| peer.incarnation) else { return };
+        let Some(incarnation) = self.peers.get(board.at()).map(|peer| peer.incarnation) else {
+            return;
+        };
         self.newest_generation = self.newest_generation.max(status.era.generation);
         if status.role == Role::Leader && !self.fits_era(status.era, out) {
             return;
         }
-        let Some(peer) = self.peers.get_mut(board.at()) else { return };
-        if peer.status.as_ref().is_some_and(|old| old.stamp >= status.stamp) {
+        let Some(peer) = self.peers.get_mut(board.at()) else {
+            return;
+        };
+        if peer
+            .status
+            .as_ref()
+            .is_some_and(|old| old.stamp >= status.stamp)
+        {
             // Overtaken by a newer one: nothing here is news.
             return;
         }
@@ -123,11 +177,17 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             self.hear_leader(board, &status, out);
         }
         let hears = self.read_peer_echoes(board, &status, echoes);
-        let Some(peer) = self.peers.get_mut(board.at()) else { return };
+        let Some(peer) = self.peers.get_mut(board.at()) else {
+            return;
+        };
         peer.promised = promised;
         peer.hears = hears;
         peer.status = Some(status);
-        self.lead_at = if self.role == Role::Leader { now } else { self.lead_at };
+        self.lead_at = if self.role == Role::Leader {
+            now
+        } else {
+            self.lead_at
+        };
     }
 
     /// Takes from `board`'s echoes whom it hears, and counts its promises to this board.
@@ -177,7 +237,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         board: BoardId,
         memory: crate::ids::Memory,
     ) -> crate::ids::Memory {
-        if self.mutated(super::Mutation::AmnesiacCounts) { seats.memory(board).unwrap_or(memory) } else { memory }
+        if self.mutated(super::Mutation::AmnesiacCounts) {
+            seats.memory(board).unwrap_or(memory)
+        } else {
+            memory
+        }
     }
 
     /// A leader's heartbeat, in this era.

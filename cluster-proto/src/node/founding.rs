@@ -11,7 +11,9 @@ use crate::wire::message::{Found, Message, Noted, Role};
 /// Ownership epochs of a history begin at its generation, shifted so far.
 const GENERATION_SHIFT: u32 = 32;
 
-impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
+    Node<A, B, G, D, L>
+{
     /// Whether this is a voter that remembers nothing, and whose former life's promises have run out.
     fn is_blank_voter(&self) -> bool {
         self.era.is_blank()
@@ -34,20 +36,38 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if self.now < self.beat_at || !self.is_blank_voter() {
             return;
         }
-        if self.ledger.seats.iter().any(|(_, board, _)| board < self.board) {
+        if self
+            .ledger
+            .seats
+            .iter()
+            .any(|(_, board, _)| board < self.board)
+        {
             return;
         }
-        let Some(seats) = self.everybody() else { return };
+        let Some(seats) = self.everybody() else {
+            return;
+        };
         let current = self.founding.noted.filter(|(_, noted)| *noted == seats);
         let era = match current {
             Some((era, _)) => era,
             None => {
-                let era = Era { generation: self.newest_generation + 1, nonce: self.random.name() };
-                self.founding = Founding { noted: Some((era, seats)), answers: BoardSet(self.board.bit()), reform: None };
+                let era = Era {
+                    generation: self.newest_generation + 1,
+                    nonce: self.random.name(),
+                };
+                self.founding = Founding {
+                    noted: Some((era, seats)),
+                    answers: BoardSet(self.board.bit()),
+                    reform: None,
+                };
                 era
             }
         };
-        let found = Message::Found(Found { era, seats, manifest: self.manifest });
+        let found = Message::Found(Found {
+            era,
+            seats,
+            manifest: self.manifest,
+        });
         let own = self.board;
         for (_, board, _) in seats.iter().filter(|seat| seat.1 != own) {
             self.send_board(board, &found, out);
@@ -65,7 +85,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             }
             let peer = self.peers.get(board.at())?;
             let status = peer.status.as_ref()?;
-            let blank = status.era.is_blank() && status.manifest == self.manifest && peer.detector.hears(self.now);
+            let blank = status.era.is_blank()
+                && status.manifest == self.manifest
+                && peer.detector.hears(self.now);
             if !blank {
                 return None;
             }
@@ -76,28 +98,54 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     pub(super) fn on_found(&mut self, board: BoardId, found: &Found, out: &mut dyn Sink) {
         let names_us = found.seats.memory(self.board) == Some(self.memory);
-        if !self.is_blank_voter() || !names_us || found.manifest != self.manifest || found.era.is_blank() {
+        if !self.is_blank_voter()
+            || !names_us
+            || found.manifest != self.manifest
+            || found.era.is_blank()
+        {
             return;
         }
         if self.founding.noted != Some((found.era, found.seats)) {
-            self.founding = Founding { noted: Some((found.era, found.seats)), answers: BoardSet(0), reform: None };
+            self.founding = Founding {
+                noted: Some((found.era, found.seats)),
+                answers: BoardSet(0),
+                reform: None,
+            };
         }
-        self.send_board(board, &Message::Noted(Noted { era: found.era, memory: self.memory }), out);
+        self.send_board(
+            board,
+            &Message::Noted(Noted {
+                era: found.era,
+                memory: self.memory,
+            }),
+            out,
+        );
     }
 
     pub(super) fn on_noted(&mut self, board: BoardId, noted: &Noted, out: &mut dyn Sink) {
-        let Some((era, seats)) = self.founding.noted else { return };
+        let Some((era, seats)) = self.founding.noted else {
+            return;
+        };
         // Only a founder has answers to collect; its own is the first.
         let own = self.founding.answers.has(self.board);
-        if own && self.era.is_blank() && noted.era == era && seats.memory(board) == Some(noted.memory) {
+        if own
+            && self.era.is_blank()
+            && noted.era == era
+            && seats.memory(board) == Some(noted.memory)
+        {
             self.founding.answers.set(board, true);
             self.complete_founding(out);
         }
     }
 
     fn complete_founding(&mut self, out: &mut dyn Sink) {
-        let Some((era, seats)) = self.founding.noted else { return };
-        if seats.iter().all(|(_, board, _)| self.founding.answers.has(board)) {
+        let Some((era, seats)) = self.founding.noted else {
+            return;
+        };
+        if seats
+            .iter()
+            .all(|(_, board, _)| self.founding.answers.has(board))
+        {
             self.enter_first(era, seats, Reason::None, out);
             self.lead_first(out);
         }
@@ -115,7 +163,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.ledger.seats_at = self.ledger.index;
         // Epochs grow from one history to the next, so that nobody obeys what an older one left behind.
         for place in &mut self.ledger.guests {
-            place.epoch = place.epoch.max(crate::ids::Epoch(u64::from(era.generation) << GENERATION_SHIFT));
+            place.epoch = place.epoch.max(crate::ids::Epoch(
+                u64::from(era.generation) << GENERATION_SHIFT,
+            ));
         }
         let founded = Event {
             index: self.ledger.index,
@@ -207,12 +257,19 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let alone = !followed && self.role != Role::Leader;
         let seated = self.ledger.seats.memory(self.board).is_some();
         if !alone || !seated {
-            let why = if seated { Denied::NotAlone } else { Denied::Invalid };
+            let why = if seated {
+                Denied::NotAlone
+            } else {
+                Denied::Invalid
+            };
             self.tell(&id, Outcome::Refused { why }, operator, out);
             return;
         }
         if self.founding.reform.is_none() {
-            let at = self.promises.all_free_at().max(self.now.after(self.promise));
+            let at = self
+                .promises
+                .all_free_at()
+                .max(self.now.after(self.promise));
             self.founding.reform = Some((at, id, operator));
         }
     }
@@ -223,21 +280,44 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let mut seats = self.ledger.seats;
         let others = self.ledger.seats;
         for (_, board, _) in others.iter() {
-            let memory = if board == self.board { self.memory } else { Memory(0) };
+            let memory = if board == self.board {
+                self.memory
+            } else {
+                Memory(0)
+            };
             seats = seats.with(board, memory);
         }
         self.ledger.reform(self.board);
         // A board that remembers nothing cannot know of the first founding; that its generation was 1 is likely.
-        let era = Era { generation: self.newest_generation.max(self.era.generation).max(1) + 1, nonce: self.random.name() };
+        let era = Era {
+            generation: self.newest_generation.max(self.era.generation).max(1) + 1,
+            nonce: self.random.name(),
+        };
         self.enter_first(era, seats, Reason::Reformed, out);
         self.lead_first(out);
-        self.tell(id, Outcome::Done { number: crate::ledger::apply::NO_NUMBER }, operator, out);
+        self.tell(
+            id,
+            Outcome::Done {
+                number: crate::ledger::apply::NO_NUMBER,
+            },
+            operator,
+            out,
+        );
     }
 
     /// Tells whoever asked.
-    pub(super) fn tell(&mut self, id: &RequestId, outcome: Outcome, operator: Option<u8>, out: &mut dyn Sink) {
+    pub(super) fn tell(
+        &mut self,
+        id: &RequestId,
+        outcome: Outcome,
+        operator: Option<u8>,
+        out: &mut dyn Sink,
+    ) {
         match operator {
-            None => out.emit(Effect::Answer { id: id.clone(), outcome }),
+            None => out.emit(Effect::Answer {
+                id: id.clone(),
+                outcome,
+            }),
             Some(number) => self.send_answer(number, id, outcome, out),
         }
     }

@@ -80,7 +80,9 @@ pub enum Recall {
 }
 
 fn sum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum: u64, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 /// The record's value and what follows it, if its checksum is right.
@@ -97,7 +99,9 @@ fn read(record: &[u8]) -> Result<(Record, &[u8]), Malformed> {
     Ok((head, from.rest()))
 }
 
-impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
+    Node<A, B, G, D, L>
+{
     fn record(&mut self, place: Journal, head: &Record, rest: &[u8], out: &mut dyn Sink) {
         let mut buffer = [0; MAX_RECORD];
         let mut to = Writer::new(&mut buffer);
@@ -108,12 +112,23 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             return;
         }
         self.journal_length = self.journal_length.saturating_add(1);
-        out.emit(Effect::Persist { place, record: to.bytes() });
+        out.emit(Effect::Persist {
+            place,
+            record: to.bytes(),
+        });
     }
 
     pub(super) fn persist_vote(&mut self, out: &mut dyn Sink) {
         if self.journaled && !self.era.is_blank() {
-            self.record(Journal::Append, &Record::Voted { term: self.term, voted: self.voted }, &[], out);
+            self.record(
+                Journal::Append,
+                &Record::Voted {
+                    term: self.term,
+                    voted: self.voted,
+                },
+                &[],
+                out,
+            );
         }
     }
 
@@ -138,7 +153,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         }
         self.journal_length = 0;
         self.journaled_commit = self.ledger.index;
-        let identity = Record::Identity { era: self.era, memory: self.memory, board: self.board };
+        let identity = Record::Identity {
+            era: self.era,
+            memory: self.memory,
+            board: self.board,
+        };
         self.record(Journal::Begin, &identity, &[], out);
         let mut at = Cursor::START;
         while at != Cursor::END {
@@ -157,14 +176,29 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             self.persist_entry(index, out);
             index = index.next();
         }
-        self.record(Journal::Complete, &Record::Voted { term: self.term, voted: self.voted }, &[], out);
+        self.record(
+            Journal::Complete,
+            &Record::Voted {
+                term: self.term,
+                voted: self.voted,
+            },
+            &[],
+            out,
+        );
     }
 
     /// Writes what is agreed and applied, so that a log that goes on because of it can be read back.
     pub(super) fn note_agreed(&mut self, out: &mut dyn Sink) {
         if self.journaled && self.journaled_commit < self.ledger.index {
             self.journaled_commit = self.ledger.index;
-            self.record(Journal::Append, &Record::Agreed { commit: self.ledger.index }, &[], out);
+            self.record(
+                Journal::Append,
+                &Record::Agreed {
+                    commit: self.ledger.index,
+                },
+                &[],
+                out,
+            );
         }
     }
 
@@ -186,7 +220,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     ///
     /// # Errors
     /// [`JournalError`] when the memory is not whole. The node is then of no use before it is booted again.
-    pub fn recall<'a>(&mut self, records: impl IntoIterator<Item = &'a [u8]>) -> Result<Recall, JournalError> {
+    pub fn recall<'a>(
+        &mut self,
+        records: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Result<Recall, JournalError> {
         let mut records = records.into_iter().peekable();
         let mut known = false;
         while let Some(record) = records.next() {
@@ -223,7 +260,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 self.newest_generation = era.generation;
             }
             Record::Page {} => {
-                self.ledger.read_page(rest).map_err(|_| JournalError::Damaged)?;
+                self.ledger
+                    .read_page(rest)
+                    .map_err(|_| JournalError::Damaged)?;
                 self.log.restart(self.ledger.index, self.ledger.term);
             }
             Record::Kept { index, entry } => {

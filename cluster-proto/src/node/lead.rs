@@ -9,7 +9,9 @@ use crate::placement::{Choice, choose, fits_elsewhere};
 use crate::wire::auth::Authenticator;
 use crate::wire::message::{JoinMe, Report, Role};
 
-impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
+    Node<A, B, G, D, L>
+{
     /// Everything that is due now.
     pub(super) fn lead(&mut self, out: &mut dyn Sink) {
         if self.now < self.lead_at {
@@ -51,7 +53,14 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             match self.holds_fence(board, tenure) {
                 Some(wait) => self.lead_at = self.lead_at.min(self.now.after(wait)),
                 None => {
-                    self.propose(Decree::Fence { board, tenure, reason }, out);
+                    self.propose(
+                        Decree::Fence {
+                            board,
+                            tenure,
+                            reason,
+                        },
+                        out,
+                    );
                 }
             }
         }
@@ -66,7 +75,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let tenure = entry.tenure;
         let (incarnation, disarmed) = (entry.incarnation, entry.disarmed || self.ledger.disarmed);
         if board == self.board {
-            return if incarnation == self.incarnation { None } else { Some(Reason::Rebooted) };
+            return if incarnation == self.incarnation {
+                None
+            } else {
+                Some(Reason::Rebooted)
+            };
         }
         let peer = self.peers.get(board.at())?;
         if peer.incarnation.0 != 0 && peer.incarnation != incarnation {
@@ -80,7 +93,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             return None;
         }
         // Only what it says about its present tenure counts: before that it could have no lease.
-        let present = peer.status.as_ref().filter(|status| status.tenure == tenure);
+        let present = peer
+            .status
+            .as_ref()
+            .filter(|status| status.tenure == tenure);
         let leaseless = present.map_or(0, |status| u64::from(status.leaseless_ms));
         let heard_here = peer.detector.hears(self.now);
         if heard_here && Span::millis(leaseless) > LEASELESS_PATIENCE {
@@ -99,15 +115,20 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             if voter == self.board {
                 return heard_here;
             }
-            let Some(peer) = self.peers.get(voter.at()) else { return false };
+            let Some(peer) = self.peers.get(voter.at()) else {
+                return false;
+            };
             if !peer.detector.hears(self.now) {
                 return false;
             }
             peer.hears.has(board)
         };
-        let counts = |voter: BoardId, memory: Memory| voter == self.board || self.remembers(voter, memory);
+        let counts =
+            |voter: BoardId, memory: Memory| voter == self.board || self.remembers(voter, memory);
         let others = || self.config.members().filter(|seat| seat.1 != board);
-        let heard = others().filter(|&(_, voter, memory)| counts(voter, memory) && hears(voter)).count();
+        let heard = others()
+            .filter(|&(_, voter, memory)| counts(voter, memory) && hears(voter))
+            .count();
         heard + usize::from(heard > 0 && self.config.members().any(|seat| seat.1 == board))
     }
 
@@ -129,25 +150,52 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 && progress.matched >= self.commit;
             back.then_some((board, memory, status.memory))
         });
-        let Some((board, holder, memory)) = newcomer else { return };
+        let Some((board, holder, memory)) = newcomer else {
+            return;
+        };
         let next = if holder.0 == 0 { memory } else { Memory(0) };
         #[cfg(feature = "mutations")]
-        let next = if self.mutated(super::Mutation::AmnesiacCounts) { memory } else { next };
-        self.propose(Decree::Configure { seats: seats.with(board, next), previous: self.config_at, board }, out);
+        let next = if self.mutated(super::Mutation::AmnesiacCounts) {
+            memory
+        } else {
+            next
+        };
+        self.propose(
+            Decree::Configure {
+                seats: seats.with(board, next),
+                previous: self.config_at,
+                board,
+            },
+            out,
+        );
     }
 
     pub(super) fn on_join(&mut self, board: BoardId, join: &JoinMe, out: &mut dyn Sink) {
         if !self.leads() || join.era != self.era {
             return;
         }
-        let Some(peer) = self.peers.get_mut(board.at()) else { return };
-        let incarnation = if board == self.board { self.incarnation } else { peer.incarnation };
+        let Some(peer) = self.peers.get_mut(board.at()) else {
+            return;
+        };
+        let incarnation = if board == self.board {
+            self.incarnation
+        } else {
+            peer.incarnation
+        };
         if self.now < peer.join_at || incarnation == Incarnation(0) {
             return;
         }
         if self.ledger.may_join(board, incarnation, join.after) {
             peer.join_at = self.now.after(REPORT_GAP);
-            self.propose(Decree::Join { board, incarnation, after: join.after, capacity: join.capacity.clone() }, out);
+            self.propose(
+                Decree::Join {
+                    board,
+                    incarnation,
+                    after: join.after,
+                    capacity: join.capacity.clone(),
+                },
+                out,
+            );
         }
     }
 
@@ -155,11 +203,17 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if !self.leads() || report.era != self.era {
             return;
         }
-        let Some(guest) = self.ledger.guest(report.guest) else { return };
+        let Some(guest) = self.ledger.guest(report.guest) else {
+            return;
+        };
         if self.ledger.epoch(report.guest) != report.epoch || guest.phase == Phase::Unowned {
             return;
         }
-        let decree = Decree::Observe { guest: report.guest, epoch: report.epoch, seen: report.seen.clone() };
+        let decree = Decree::Observe {
+            guest: report.guest,
+            epoch: report.epoch,
+            seen: report.seen.clone(),
+        };
         if !self.is_pending(&decree) {
             self.propose(decree, out);
         }
@@ -169,7 +223,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     pub(super) fn is_pending(&self, decree: &Decree) -> bool {
         let mut index = self.log.last();
         while index > self.ledger.index {
-            if self.log.get(index).is_some_and(|entry| entry.decree == *decree) {
+            if self
+                .log
+                .get(index)
+                .is_some_and(|entry| entry.decree == *decree)
+            {
                 return true;
             }
             index = index.previous();
@@ -197,12 +255,26 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             match choose(&self.ledger, id) {
                 Choice::Board(board) if !self.unwanted.has(board) && !cleared.has(board) => {
                     let (epoch, tenure) = (self.ledger.epoch(id), self.ledger.tenure(board));
-                    return Some(Decree::Place { guest: id, epoch, board, tenure, reason: Reason::Placed });
+                    return Some(Decree::Place {
+                        guest: id,
+                        epoch,
+                        board,
+                        tenure,
+                        reason: Reason::Placed,
+                    });
                 }
                 Choice::Displace(board, victim) if !cleared.has(board) => {
                     let epoch = self.ledger.epoch(victim);
-                    if !self.ledger.owned_by(board).any(|(_, _, guest)| guest.phase == Phase::Leaving) {
-                        return Some(Decree::Retire { guest: victim, epoch, reason: Reason::Displaced });
+                    if !self
+                        .ledger
+                        .owned_by(board)
+                        .any(|(_, _, guest)| guest.phase == Phase::Leaving)
+                    {
+                        return Some(Decree::Retire {
+                            guest: victim,
+                            epoch,
+                            reason: Reason::Displaced,
+                        });
                     }
                     cleared.set(board, true);
                 }
@@ -214,12 +286,15 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     /// The guest that should run and has no owner and comes after `last`, by falling priority, then by rising number.
     fn next_waiting(&self, last: Option<(u8, GuestId)>) -> Option<(u8, GuestId)> {
-        let waits = |guest: &Guest| guest.phase == Phase::Unowned && guest.wanted == Wanted::Running;
+        let waits =
+            |guest: &Guest| guest.phase == Phase::Unowned && guest.wanted == Wanted::Running;
         self.ledger
             .guests()
             .filter(|(_, _, guest)| waits(guest))
             .map(|(id, _, guest)| (guest.spec.priority, id))
-            .filter(|&(priority, id)| last.is_none_or(|(before, number)| (priority, number) < (before, id)))
+            .filter(|&(priority, id)| {
+                last.is_none_or(|(before, number)| (priority, number) < (before, id))
+            })
             .max_by_key(|&(priority, id)| (priority, core::cmp::Reverse(id)))
     }
 
@@ -229,7 +304,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let failures = self.ledger.guest(id).map_or(0, |guest| guest.failures);
         let backoff = &mut self.backoff[id.at()];
         if backoff.failures != failures {
-            let pause = Span((BACKOFF_MIN.0 << u32::from(failures.saturating_sub(1)).min(16)).min(BACKOFF_MAX.0));
+            let pause = Span(
+                (BACKOFF_MIN.0 << u32::from(failures.saturating_sub(1)).min(16)).min(BACKOFF_MAX.0),
+            );
             let until = if failures == 0 { now } else { now.after(pause) };
             *backoff = Backoff { failures, until };
         }
@@ -242,16 +319,25 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     /// The next guest that should leave a drained board, one after another.
     fn next_departure(&self) -> Option<Decree> {
-        let leaving = |guest: &Guest| guest.phase == Phase::Leaving && guest.reason == Reason::Drained;
+        let leaving =
+            |guest: &Guest| guest.phase == Phase::Leaving && guest.reason == Reason::Drained;
         if self.ledger.guests().any(|(_, _, guest)| leaving(guest)) {
             return None;
         }
-        let drained = |owner: BoardId| self.ledger.board(owner).is_some_and(|board| board.drained && board.tenure.0 != 0);
+        let drained = |owner: BoardId| {
+            self.ledger
+                .board(owner)
+                .is_some_and(|board| board.drained && board.tenure.0 != 0)
+        };
         self.ledger
             .guests()
             .filter(|(_, _, guest)| guest.phase == Phase::Running && drained(guest.owner))
             .find(|&(id, _, guest)| fits_elsewhere(&self.ledger, id, guest.owner))
-            .map(|(guest, epoch, _)| Decree::Retire { guest, epoch, reason: Reason::Drained })
+            .map(|(guest, epoch, _)| Decree::Retire {
+                guest,
+                epoch,
+                reason: Reason::Drained,
+            })
     }
 
     /// Whether this board leads and its ledger has everything that was decided; then its view is the cluster's.

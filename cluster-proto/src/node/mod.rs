@@ -8,176 +8,30 @@
 mod agent;
 mod beat;
 mod founding;
+mod interface;
 mod journal;
 mod lead;
 mod operate;
 mod replicate;
 mod session;
+mod snapshot;
 mod state;
 mod vote;
 
+#[cfg(feature = "mutations")]
+pub use interface::Mutation;
+pub use interface::{Effect, Journal, Local, Setup, Sink};
 pub use journal::{JournalError, Recall};
 pub use state::{CopyState, Counters, PeerView};
 
 use crate::ids::{BoardId, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Term};
 use crate::lease::{Lease, Permit, Promises, promise_span};
 use crate::ledger::Ledger;
-use crate::ledger::types::{Capacity, Observation, Operation, Outcome, Reason, RequestId, Seats};
+use crate::ledger::types::{Capacity, Observation, Operation, RequestId, Seats};
 use crate::log::Log;
 use crate::wire::auth::Authenticator;
-use crate::wire::frame::Recipient;
 use crate::wire::message::Role;
 use state::{Backoff, Copy, Forwarding, Founding, Intake, OperatorSession, Peer, Random, Tally};
-
-/// What a node needs to know of itself.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// Its number.
-    pub board: BoardId,
-    /// The cluster's tag, the same in every board's package.
-    pub cluster: u32,
-    /// The cluster's key.
-    pub key: [u8; 32],
-    /// Which life this is: 64 bits of entropy from this boot, never zero.
-    pub incarnation: Incarnation,
-    /// 64 more bits of entropy, for everything that is to be random later.
-    pub seed: u64,
-    /// What it has for guests.
-    pub capacity: Capacity,
-    /// The digest of the manifest from which the first ledger is made.
-    pub manifest: u64,
-    /// Whether its driver keeps a journal.
-    pub journal: bool,
-    /// Between two heartbeats.
-    pub heartbeat: Span,
-    /// How long a lease runs.
-    pub lease: Span,
-    /// The bound on clock drift in parts per million.
-    pub drift_ppm: u32,
-    /// Which deliberate fault to make.
-    #[cfg(feature = "mutations")]
-    pub mutation: Option<Mutation>,
-}
-
-/// Deliberate faults, each of which breaks one rule on which a proof rests.
-#[cfg(feature = "mutations")]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Mutation {
-    /// A promise lasts as long as a lease, whatever the clocks do.
-    LeaseWithoutDrift,
-    /// An acknowledgement says that it is backed by a promise, and is not.
-    EmptyPromise,
-    /// Whoever sits on a board with a seat is counted, whatever it remembers.
-    AmnesiacCounts,
-    /// A voter forgets for whom it voted.
-    VoteForgotten,
-    /// A board goes on with the copy that it has, whatever its epoch and tenure.
-    EpochIgnored,
-    /// A fence is accepted while promises run.
-    FenceAtOnce,
-    /// Replay protection compares sequence numbers, and not lives.
-    CounterOnly,
-    /// A voter accepts fences as soon as it has booted or its configuration has changed.
-    NoQuietTime,
-}
-
-/// What a driver is to do. Effects are carried out in order; whatever follows a `Persist` waits until that is durable.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Effect<'a> {
-    /// Send a frame.
-    Send {
-        /// To whom.
-        to: Recipient,
-        /// Its bytes.
-        frame: &'a [u8],
-    },
-    /// Make a journal record durable.
-    Persist {
-        /// Where it belongs.
-        place: Journal,
-        /// Its bytes.
-        record: &'a [u8],
-    },
-    /// Start a guest from its images. Its output needs a [`Permit`] of this epoch.
-    Start {
-        /// Which.
-        guest: GuestId,
-        /// In which ownership epoch.
-        epoch: Epoch,
-    },
-    /// Stop a copy's processors; it may go on later.
-    Freeze {
-        /// Which.
-        guest: GuestId,
-        /// In which ownership epoch.
-        epoch: Epoch,
-    },
-    /// Let a frozen copy go on.
-    Resume {
-        /// Which.
-        guest: GuestId,
-        /// In which ownership epoch.
-        epoch: Epoch,
-    },
-    /// Destroy a copy, and report it by [`Local::Gone`].
-    Destroy {
-        /// Which.
-        guest: GuestId,
-        /// In which ownership epoch.
-        epoch: Epoch,
-    },
-    /// A command that came through [`Node::command`] has its outcome.
-    Answer {
-        /// Which.
-        id: RequestId,
-        /// What became of it.
-        outcome: Outcome,
-    },
-}
-
-/// Where a journal record belongs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Journal {
-    /// Behind the last.
-    Append,
-    /// At the start of a new journal, beside the old one.
-    Begin,
-    /// Behind the last of the new journal, which replaces the old one when this record is durable.
-    Complete,
-}
-
-/// Takes effects.
-pub trait Sink {
-    /// One more effect.
-    fn emit(&mut self, effect: Effect<'_>);
-}
-
-impl<F: FnMut(Effect<'_>)> Sink for F {
-    fn emit(&mut self, effect: Effect<'_>) {
-        self(effect);
-    }
-}
-
-/// What happened to this board's copies of guests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Local {
-    /// A copy runs.
-    Started {
-        /// Which.
-        guest: GuestId,
-        /// In which epoch.
-        epoch: Epoch,
-    },
-    /// There is no copy any more: destroyed, never started, or ended by itself.
-    Gone {
-        /// Which.
-        guest: GuestId,
-        /// In which epoch.
-        epoch: Epoch,
-        /// Why.
-        reason: Reason,
-    },
-}
 
 /// The state machine of one board: `B` boards, `G` guests, `D` volumes, `L` log entries.
 #[derive(Clone, Hash)]
@@ -263,7 +117,9 @@ pub struct Node<A, const B: usize, const G: usize, const D: usize, const L: usiz
     counters: Counters,
 }
 
-impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
+    Node<A, B, G, D, L>
+{
     const FITS: () = assert!(B <= crate::limits::BOARDS_MAX && G < 0xFFFF && D < 0xFFFF && L >= 8);
 
     /// A node that has not booted. It is a constant, so that it can be a static and is never built on a stack.
@@ -278,7 +134,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             own_life: crate::wire::auth::LifeKey([0; 32]),
             sequence: 0,
             random: Random(0),
-            capacity: Capacity { memory_mib: 0, cores: 0, class: 0 },
+            capacity: Capacity {
+                memory_mib: 0,
+                cores: 0,
+                class: 0,
+            },
             manifest: 0,
             journaled: false,
             heartbeat: Span(0),
@@ -474,13 +334,23 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.advance(now, out);
         match event {
             Local::Started { guest, epoch } => self.copy_started(guest, epoch),
-            Local::Gone { guest, epoch, reason } => self.copy_gone(guest, epoch, reason),
+            Local::Gone {
+                guest,
+                epoch,
+                reason,
+            } => self.copy_gone(guest, epoch, reason),
         }
         self.settle(out);
     }
 
     /// An operator's command from this board itself. Its outcome comes as [`Effect::Answer`].
-    pub fn command(&mut self, now: Micros, id: RequestId, operation: Operation, out: &mut dyn Sink) {
+    pub fn command(
+        &mut self,
+        now: Micros,
+        id: RequestId,
+        operation: Operation,
+        out: &mut dyn Sink,
+    ) {
         self.advance(now, out);
         self.order(id, operation, None, out);
         self.settle(out);
@@ -537,7 +407,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     }
 
     fn report_to(&self) -> Option<BoardId> {
-        if self.role == Role::Leader { None } else { self.leader }
+        if self.role == Role::Leader {
+            None
+        } else {
+            self.leader
+        }
     }
 
     fn observe(&mut self, guest: GuestId, epoch: Epoch, seen: Observation) {
@@ -551,7 +425,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     }
 }
 
-impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Default for Node<A, B, G, D, L> {
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Default
+    for Node<A, B, G, D, L>
+{
     fn default() -> Self {
         Self::new()
     }

@@ -2,6 +2,7 @@
 
 use super::state::Forwarding;
 use super::{Node, Sink};
+use crate::ids::Span;
 use crate::ledger::page::Cursor;
 use crate::ledger::types::{Decree, Denied, Operation, Outcome, RequestId};
 use crate::limits::BOARDS_MAX;
@@ -9,14 +10,15 @@ use crate::wire::auth::Authenticator;
 use crate::wire::codec::Writer;
 use crate::wire::frame::{MAX_BODY, Party, Recipient};
 use crate::wire::message::{Answer, ECHO, Forward, Message, PageHead, Request, Role};
-use crate::ids::Span;
 
 /// How long a board tries to have a command agreed before it says that it cannot.
 const PATIENCE: Span = Span::millis(5_000);
 /// Between two tries.
 const RETRY: Span = Span::millis(100);
 
-impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
+    Node<A, B, G, D, L>
+{
     pub(super) fn on_request(&mut self, number: u8, request: Request, out: &mut dyn Sink) {
         match request {
             Request::Order { id, operation } => self.order(id, operation, Some(number), out),
@@ -26,7 +28,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 let mut scratch = [0; ECHO * BOARDS_MAX];
                 let echoes = self.write_echoes(&mut scratch);
                 let status = self.status();
-                self.send(Recipient::One(Party::Operator(number)), &Message::Peers(status, echoes), out);
+                self.send(
+                    Recipient::One(Party::Operator(number)),
+                    &Message::Peers(status, echoes),
+                    out,
+                );
             }
         }
     }
@@ -35,12 +41,29 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let mut scratch = [0; MAX_BODY - 64];
         let mut to = Writer::new(&mut scratch);
         let next = self.ledger.write_page(from, &mut to);
-        let head = PageHead { era: self.era, term: self.term, index: self.ledger.index, from, next, checksum: 0 };
-        self.send(Recipient::One(Party::Operator(number)), &Message::Shown(head, to.bytes()), out);
+        let head = PageHead {
+            era: self.era,
+            term: self.term,
+            index: self.ledger.index,
+            from,
+            next,
+            checksum: 0,
+        };
+        self.send(
+            Recipient::One(Party::Operator(number)),
+            &Message::Shown(head, to.bytes()),
+            out,
+        );
     }
 
     /// Takes an order from this board's driver (no number) or an operator.
-    pub(super) fn order(&mut self, id: RequestId, operation: Operation, operator: Option<u8>, out: &mut dyn Sink) {
+    pub(super) fn order(
+        &mut self,
+        id: RequestId,
+        operation: Operation,
+        operator: Option<u8>,
+        out: &mut dyn Sink,
+    ) {
         if let Some(answered) = self.ledger.answer(&id) {
             let outcome = answered.outcome.clone();
             self.tell(&id, outcome, operator, out);
@@ -50,7 +73,13 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             waiting.operator = operator;
             return;
         }
-        let forwarding = Forwarding { id: id.clone(), operation, operator, since: self.now, sent_at: crate::ids::Micros(0) };
+        let forwarding = Forwarding {
+            id: id.clone(),
+            operation,
+            operator,
+            since: self.now,
+            sent_at: crate::ids::Micros(0),
+        };
         if self.forwards.push(forwarding).is_err() {
             self.tell(&id, Outcome::Refused { why: Denied::Busy }, operator, out);
             return;
@@ -76,7 +105,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         while let Some(waiting) = self.forwards.get(at).cloned() {
             if self.now.since(waiting.since) > PATIENCE {
                 self.forwards.swap_remove(at);
-                let why = if self.leader.is_some() { Denied::Busy } else { Denied::NoLeader };
+                let why = if self.leader.is_some() {
+                    Denied::Busy
+                } else {
+                    Denied::NoLeader
+                };
                 self.tell(&waiting.id, Outcome::Refused { why }, waiting.operator, out);
                 continue;
             }
@@ -89,10 +122,15 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             }
             match self.report_to() {
                 Some(leader) => {
-                    let forward = Forward { id: waiting.id, operation: waiting.operation };
+                    let forward = Forward {
+                        id: waiting.id,
+                        operation: waiting.operation,
+                    };
                     self.send_board(leader, &Message::Forward(forward), out);
                 }
-                None if self.role == Role::Leader => self.decree_order(waiting.id, waiting.operation, out),
+                None if self.role == Role::Leader => {
+                    self.decree_order(waiting.id, waiting.operation, out)
+                }
                 None => {}
             }
         }
@@ -100,13 +138,24 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     /// An order was agreed: answers it, if it came by this board.
     pub(super) fn answer(&mut self, id: &RequestId, outcome: Outcome, out: &mut dyn Sink) {
-        let Some(at) = self.forwards.iter().position(|waiting| waiting.id == *id) else { return };
+        let Some(at) = self.forwards.iter().position(|waiting| waiting.id == *id) else {
+            return;
+        };
         let operator = self.forwards.swap_remove(at).operator;
         self.tell(id, outcome, operator, out);
     }
 
-    pub(super) fn send_answer(&mut self, number: u8, id: &RequestId, outcome: Outcome, out: &mut dyn Sink) {
-        let answer = Message::Answer(Answer { id: id.clone(), outcome });
+    pub(super) fn send_answer(
+        &mut self,
+        number: u8,
+        id: &RequestId,
+        outcome: Outcome,
+        out: &mut dyn Sink,
+    ) {
+        let answer = Message::Answer(Answer {
+            id: id.clone(),
+            outcome,
+        });
         self.send(Recipient::One(Party::Operator(number)), &answer, out);
     }
 }

@@ -1,51 +1,30 @@
 //! The log: proposed by a leader, taken by followers, agreed by majorities, applied by everybody; and snapshots for whom it is too long ago.
 
-use super::state::Intake;
 use super::{Node, Sink};
 use crate::ids::{BoardId, BoardSet, Index, Span, Tenure};
-use crate::ledger::Ledger;
 use crate::ledger::page::Cursor;
 use crate::ledger::types::{Decree, Entry};
-use crate::limits::{APPEND_ENTRIES, APPEND_RETRY, MAX_FRAME};
+use crate::limits::{APPEND_ENTRIES, APPEND_RETRY};
 use crate::wire::auth::Authenticator;
 use crate::wire::codec::{Wire, Writer};
 use crate::wire::frame::MAX_BODY;
-use crate::wire::message::{AppendHead, Appended, Message, PageAck, PageHead, Role, read_entries};
+use crate::wire::message::{AppendHead, Appended, Message, Role, read_entries};
 
-/// Room for entries or a page behind the longest head in a frame.
+/// Room for entries behind the longest head in a frame.
 const PAYLOAD: usize = MAX_BODY - 64;
 
-impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
-    /// Makes this ledger the same as `other`, page by page, without a third one on the stack.
-    pub(super) fn copy_from(&mut self, other: &Self) {
-        let mut scratch = [0; MAX_FRAME];
-        let mut at = Cursor::START;
-        self.clear();
-        while at != Cursor::END {
-            let mut page = Writer::new(&mut scratch);
-            let next = other.write_page(at, &mut page);
-            let read = self.read_page(page.bytes());
-            debug_assert!(read.is_ok() && next != at, "a ledger's own page is readable and not empty");
-            if next == at {
-                return;
-            }
-            at = next;
-        }
-    }
-}
-
-impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
-    pub(super) fn staging_free(&mut self) {
-        self.intake = Intake::NONE;
-        self.sending = Index(0);
-    }
-
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
+    Node<A, B, G, D, L>
+{
     /// As leader, puts a decree into its log. Returns whether there was room. It is sent by [`Self::spread`].
     pub(super) fn propose(&mut self, decree: Decree, out: &mut dyn Sink) -> bool {
         // The last places are kept for what begins a term, without which nothing of the former ones could be agreed.
         let waiting = self.log.last().0 - self.ledger.index.0;
         let reserved = !matches!(decree, Decree::Begin {}) && waiting >= (L - L / 4) as u64;
-        let entry = Entry { term: self.term, decree };
+        let entry = Entry {
+            term: self.term,
+            decree,
+        };
         if reserved || self.take_entry(entry, out).is_err() {
             self.counters.log_full += 1;
             return false;
@@ -55,7 +34,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     }
 
     /// Puts an entry behind the last of the log, with what follows from its being there.
-    fn take_entry(&mut self, entry: Entry, out: &mut dyn Sink) -> Result<Index, crate::log::LogFull> {
+    fn take_entry(
+        &mut self,
+        entry: Entry,
+        out: &mut dyn Sink,
+    ) -> Result<Index, crate::log::LogFull> {
         if self.log.is_full() {
             self.note_agreed(out);
             self.log.forget(self.ledger.index);
@@ -64,7 +47,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             self.pending_fences.set(*board, true);
         }
         let configured = match &entry.decree {
-            Decree::Configure { seats, previous, board } => Some((*seats, *previous, *board)),
+            Decree::Configure {
+                seats,
+                previous,
+                board,
+            } => Some((*seats, *previous, *board)),
             _ => None,
         };
         let index = self.log.push(entry)?;
@@ -147,11 +134,15 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let mut scratch = [0; PAYLOAD];
         let mut to = Writer::new(&mut scratch);
         let previous = self.peers[board.at()].progress.sent;
-        let Some(previous_term) = self.log.term_at(previous) else { return };
+        let Some(previous_term) = self.log.term_at(previous) else {
+            return;
+        };
         let mut sent = previous;
         let mut count = 0u8;
         while !only_commit && usize::from(count) < APPEND_ENTRIES {
-            let Some(entry) = self.log.get(sent.next()) else { break };
+            let Some(entry) = self.log.get(sent.next()) else {
+                break;
+            };
             let before = to.used();
             if entry.put(&mut to).is_err() {
                 to.truncate(before);
@@ -160,13 +151,26 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             sent = sent.next();
             count += 1;
         }
-        let head = AppendHead { era: self.era, term: self.term, previous, previous_term, commit: self.commit, count };
+        let head = AppendHead {
+            era: self.era,
+            term: self.term,
+            previous,
+            previous_term,
+            commit: self.commit,
+            count,
+        };
         let progress = &mut self.peers[board.at()].progress;
         (progress.sent, progress.sent_at, progress.told) = (sent, self.now, self.commit);
         self.send_board(board, &Message::Append(head, to.bytes()), out);
     }
 
-    pub(super) fn on_append(&mut self, board: BoardId, head: &AppendHead, entries: &[u8], out: &mut dyn Sink) {
+    pub(super) fn on_append(
+        &mut self,
+        board: BoardId,
+        head: &AppendHead,
+        entries: &[u8],
+        out: &mut dyn Sink,
+    ) {
         if !self.hear_from_leader(board, head.era, head.term, out) {
             return;
         }
@@ -176,7 +180,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             None => head.previous < self.log.base(),
         };
         if !previous_fits {
-            let matched = self.log.last().min(head.previous.previous()).max(self.ledger.index.min(head.previous.previous()));
+            let matched = self
+                .log
+                .last()
+                .min(head.previous.previous())
+                .max(self.ledger.index.min(head.previous.previous()));
             self.answer_append(board, matched, false, Span(0), out);
             return;
         }
@@ -188,7 +196,12 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     }
 
     /// Takes what is new of an append's entries, up to a fence that has to wait. Returns how far the log is the leader's, and the wait.
-    fn take_entries(&mut self, head: &AppendHead, entries: &[u8], out: &mut dyn Sink) -> (Index, Span) {
+    fn take_entries(
+        &mut self,
+        head: &AppendHead,
+        entries: &[u8],
+        out: &mut dyn Sink,
+    ) -> (Index, Span) {
         let mut matched = head.previous;
         for entry in read_entries(entries).take(usize::from(head.count)) {
             let index = matched.next();
@@ -198,7 +211,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             }
             if index <= self.commit {
                 // What is agreed does not change; a leader who says otherwise is not one.
-                debug_assert!(false, "a leader contradicts what is agreed");
+                self.counters.contradictions += 1;
                 break;
             }
             if index <= self.log.last() {
@@ -256,7 +269,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     pub(super) fn find_fences(&mut self) {
         let mut fences = BoardSet(0);
-        for (_, entry) in self.log.iter().filter(|(index, _)| *index > self.ledger.index) {
+        for (_, entry) in self
+            .log
+            .iter()
+            .filter(|(index, _)| *index > self.ledger.index)
+        {
             if let Decree::Fence { board, .. } = &entry.decree {
                 fences.set(*board, true);
             }
@@ -264,13 +281,27 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.pending_fences = fences;
     }
 
-    fn answer_append(&mut self, board: BoardId, matched: Index, fits: bool, hold: Span, out: &mut dyn Sink) {
-        let reply = Appended { era: self.era, term: self.term, memory: self.memory, matched, fits, hold };
+    pub(super) fn answer_append(
+        &mut self,
+        board: BoardId,
+        matched: Index,
+        fits: bool,
+        hold: Span,
+        out: &mut dyn Sink,
+    ) {
+        let reply = Appended {
+            era: self.era,
+            term: self.term,
+            memory: self.memory,
+            matched,
+            fits,
+            hold,
+        };
         self.send_board(board, &Message::Appended(reply), out);
     }
 
     /// Whether an append or a page is by the leader to follow; follows it then.
-    fn hear_from_leader(
+    pub(super) fn hear_from_leader(
         &mut self,
         board: BoardId,
         era: crate::ids::Era,
@@ -285,7 +316,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             return false;
         }
         if term > self.term || self.leader != Some(board) {
-            debug_assert!(term > self.term || self.role != Role::Leader, "two leaders in one term");
+            if term == self.term && self.role == Role::Leader {
+                // Two leaders in one term: this cannot be; if it is, the one that notices steps down.
+                self.counters.contradictions += 1;
+            }
             self.follow(term, Some(board), out);
         }
         (self.leader_heard, self.era_heard) = (self.now, self.now);
@@ -335,7 +369,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     pub(super) fn agree(&mut self, out: &mut dyn Sink) {
         loop {
             let mut index = self.log.last();
-            while index > self.commit && self.log.term_at(index) == Some(self.term) && !self.is_held(index) {
+            while index > self.commit
+                && self.log.term_at(index) == Some(self.term)
+                && !self.is_held(index)
+            {
                 index = index.previous();
             }
             if index <= self.commit || self.log.term_at(index) != Some(self.term) {
@@ -350,7 +387,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     fn is_held(&self, index: Index) -> bool {
         let uncounted = self.uncounted();
         let by_others = uncounted.is_none() || self.majority_has(index, uncounted);
-        let by_all = (uncounted.is_some() && index <= self.config_at) || self.majority_has(index, None);
+        let by_all =
+            (uncounted.is_some() && index <= self.config_at) || self.majority_has(index, None);
         by_others && by_all
     }
 
@@ -361,7 +399,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if self.mutated(super::Mutation::AmnesiacCounts) {
             return None;
         }
-        let pending = self.commit < self.config_at && self.log.term_at(self.config_at) == Some(self.term);
+        let pending =
+            self.commit < self.config_at && self.log.term_at(self.config_at) == Some(self.term);
         self.newcomer.filter(|_| pending)
     }
 
@@ -371,13 +410,23 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             if board == self.board {
                 return memory == self.memory && self.log.last() >= index;
             }
-            let Some(peer) = self.peers.get(board.at()) else { return false };
+            let Some(peer) = self.peers.get(board.at()) else {
+                return false;
+            };
             #[cfg(feature = "mutations")]
-            let memory = if self.mutated(super::Mutation::AmnesiacCounts) { peer.progress.memory } else { memory };
+            let memory = if self.mutated(super::Mutation::AmnesiacCounts) {
+                peer.progress.memory
+            } else {
+                memory
+            };
             peer.progress.memory == memory && peer.progress.matched >= index
         };
         let (mut members, mut holders) = (0, 0);
-        for (_, board, memory) in self.config.members().filter(|seat| Some(seat.1) != uncounted) {
+        for (_, board, memory) in self
+            .config
+            .members()
+            .filter(|seat| Some(seat.1) != uncounted)
+        {
             members += 1;
             holders += usize::from(has(board, memory));
         }
@@ -404,7 +453,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.after_apply();
         let kept = L / 2;
         if self.log.len() > kept {
-            self.log.forget(self.ledger.index.min(Index(self.log.last().0 - kept as u64)));
+            self.log.forget(
+                self.ledger
+                    .index
+                    .min(Index(self.log.last().0 - kept as u64)),
+            );
         }
         self.compact_journal(out);
     }
@@ -421,88 +474,5 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         }
         self.stirred = true;
         self.lead_at = self.now;
-    }
-
-    fn send_page(&mut self, board: BoardId, from: Cursor, out: &mut dyn Sink) {
-        if self.sending.0 == 0 || self.sending < self.log.base() {
-            self.staging.copy_from(&self.ledger);
-            self.sending = self.ledger.index;
-        }
-        let mut scratch = [0; PAYLOAD];
-        let mut to = Writer::new(&mut scratch);
-        let next = self.staging.write_page(from, &mut to);
-        let head = PageHead {
-            era: self.era,
-            term: self.term,
-            index: self.sending,
-            from,
-            next,
-            // Only the last page needs it, and it costs a walk over the ledger.
-            checksum: if next == Cursor::END { self.staging.checksum() } else { 0 },
-        };
-        let progress = &mut self.peers[board.at()].progress;
-        (progress.page, progress.sent_at) = (Some(from), self.now);
-        self.send_board(board, &Message::Page(head, to.bytes()), out);
-    }
-
-    pub(super) fn on_page(&mut self, board: BoardId, head: &PageHead, page: &[u8], out: &mut dyn Sink) {
-        if !self.hear_from_leader(board, head.era, head.term, out) {
-            return;
-        }
-        if head.index <= self.commit {
-            self.verified = self.verified.max(head.index);
-            self.answer_append(board, self.verified, true, Span(0), out);
-            return;
-        }
-        if self.intake.index != head.index || head.from == Cursor::START {
-            self.staging.clear();
-            self.intake = Intake { index: head.index, ..Intake::NONE };
-        }
-        if head.from == self.intake.next && head.next > head.from && self.staging.read_page(page).is_ok() {
-            self.intake.next = head.next;
-        }
-        if self.intake.next == Cursor::END {
-            let whole = self.staging.index == head.index && self.staging.checksum() == head.checksum;
-            self.intake = Intake::NONE;
-            if whole {
-                self.install(out);
-                self.verified = self.verified.max(head.index);
-                self.answer_append(board, self.verified, true, Span(0), out);
-                return;
-            }
-        }
-        let ack = PageAck { era: self.era, term: self.term, index: head.index, next: self.intake.next };
-        self.send_board(board, &Message::PageAck(ack), out);
-    }
-
-    /// Makes the received ledger this board's own.
-    fn install(&mut self, out: &mut dyn Sink) {
-        self.counters.snapshots += 1;
-        self.ledger.copy_from(&self.staging);
-        let (index, term) = (self.ledger.index, self.ledger.term);
-        if self.log.term_at(index) == Some(term) {
-            // What was acknowledged behind it stays.
-            self.log.forget(index);
-        } else {
-            self.log.restart(index, term);
-        }
-        self.commit = index;
-        self.find_config();
-        self.find_fences();
-        self.keep_quiet();
-        self.virgin = false;
-        self.after_apply();
-        self.persist_snapshot(out);
-    }
-
-    pub(super) fn on_page_ack(&mut self, board: BoardId, ack: &PageAck, out: &mut dyn Sink) {
-        if ack.era != self.era || self.role != Role::Leader || ack.term != self.term {
-            return;
-        }
-        if self.peers[board.at()].progress.page.is_none() {
-            return;
-        }
-        let from = if ack.index == self.sending { ack.next } else { Cursor::START };
-        self.send_page(board, from, out);
     }
 }

@@ -33,11 +33,21 @@ impl Peer {
     /// Forgets the former life, if there was one, and begins a session with this one.
     fn meet(&mut self, incarnation: Incarnation, life: LifeKey, sequence: u64) {
         let (hello_at, join_at) = (self.hello_at, self.join_at);
-        *self = Self { incarnation, life, top: sequence, window: 1, hello_at, join_at, ..Self::NEW };
+        *self = Self {
+            incarnation,
+            life,
+            top: sequence,
+            window: 1,
+            hello_at,
+            join_at,
+            ..Self::NEW
+        };
     }
 }
 
-impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
+    Node<A, B, G, D, L>
+{
     /// Takes a datagram in. Returns whether it was authentic and fresh.
     pub(super) fn take_in(&mut self, datagram: &[u8], out: &mut dyn Sink) -> bool {
         let view = match frame::view(datagram, self.cluster) {
@@ -72,14 +82,23 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             return false;
         };
         let known = peer.incarnation == view.incarnation;
-        let life = if known { peer.life } else { self.auth.life(board.0, view.incarnation) };
-        if !self.auth.check(&life, view.sequence, view.covered, view.tag) {
+        let life = if known {
+            peer.life
+        } else {
+            self.auth.life(board.0, view.incarnation)
+        };
+        if !self
+            .auth
+            .check(&life, view.sequence, view.covered, view.tag)
+        {
             self.counters.forged += 1;
             return false;
         }
         #[cfg(feature = "mutations")]
         let known = known
-            || (self.mutation == Some(super::Mutation::CounterOnly) && peer.incarnation.0 != 0 && view.sequence > peer.top);
+            || (self.mutation == Some(super::Mutation::CounterOnly)
+                && peer.incarnation.0 != 0
+                && view.sequence > peer.top);
         if known {
             if !take_number(&mut peer.top, &mut peer.window, view.sequence) {
                 self.counters.replayed += 1;
@@ -102,8 +121,17 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         true
     }
 
-    fn on_hello(&mut self, board: BoardId, view: &View<'_>, life: LifeKey, hello: &Hello, out: &mut dyn Sink) -> bool {
-        let Some(peer) = self.peers.get_mut(board.at()) else { return false };
+    fn on_hello(
+        &mut self,
+        board: BoardId,
+        view: &View<'_>,
+        life: LifeKey,
+        hello: &Hello,
+        out: &mut dyn Sink,
+    ) -> bool {
+        let Some(peer) = self.peers.get_mut(board.at()) else {
+            return false;
+        };
         let answered = hello.answer != 0 && hello.answer == peer.challenge;
         if answered && peer.incarnation != view.incarnation {
             peer.meet(view.incarnation, life, view.sequence);
@@ -112,10 +140,20 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         } else if answered {
             peer.challenge = 0;
         }
-        let fresh = self.peers.get(board.at()).is_some_and(|peer| peer.incarnation == view.incarnation);
+        let fresh = self
+            .peers
+            .get(board.at())
+            .is_some_and(|peer| peer.incarnation == view.incarnation);
         if hello.challenge != 0 {
             let challenge = if fresh { 0 } else { self.challenge_for(board) };
-            self.send_board(board, &Message::Hello(Hello { challenge, answer: hello.challenge }), out);
+            self.send_board(
+                board,
+                &Message::Hello(Hello {
+                    challenge,
+                    answer: hello.challenge,
+                }),
+                out,
+            );
         }
         answered && fresh
     }
@@ -136,18 +174,30 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     /// Asks `board` to prove that it lives, not too often.
     fn challenge(&mut self, board: BoardId, out: &mut dyn Sink) {
         let now = self.now;
-        let Some(peer) = self.peers.get_mut(board.at()) else { return };
+        let Some(peer) = self.peers.get_mut(board.at()) else {
+            return;
+        };
         if now < peer.hello_at {
             return;
         }
         peer.hello_at = now.after(HELLO_GAP);
         let challenge = self.challenge_for(board);
-        self.send_board(board, &Message::Hello(Hello { challenge, answer: 0 }), out);
+        self.send_board(
+            board,
+            &Message::Hello(Hello {
+                challenge,
+                answer: 0,
+            }),
+            out,
+        );
     }
 
     fn take_from_operator(&mut self, number: u8, view: &View<'_>, out: &mut dyn Sink) -> bool {
         let life = self.auth.life(number, view.incarnation);
-        if !self.auth.check(&life, view.sequence, view.covered, view.tag) {
+        if !self
+            .auth
+            .check(&life, view.sequence, view.covered, view.tag)
+        {
             self.counters.forged += 1;
             return false;
         }
@@ -169,7 +219,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             return false;
         };
         match message {
-            Message::Hello(hello) if !known && hello.answer != 0 && session.challenge == hello.answer => {
+            Message::Hello(hello)
+                if !known && hello.answer != 0 && session.challenge == hello.answer =>
+            {
                 *session = OperatorSession {
                     number,
                     incarnation: view.incarnation,
@@ -179,7 +231,14 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                     used_at: now,
                     ..OperatorSession::NEW
                 };
-                self.send(Recipient::One(Party::Operator(number)), &Message::Hello(Hello { challenge: 0, answer: hello.challenge }), out);
+                self.send(
+                    Recipient::One(Party::Operator(number)),
+                    &Message::Hello(Hello {
+                        challenge: 0,
+                        answer: hello.challenge,
+                    }),
+                    out,
+                );
             }
             Message::Hello(_) if !known => return self.challenge_operator(at, number, fresh, out),
             Message::Request(request) if known => {
@@ -192,36 +251,61 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         true
     }
 
-    fn challenge_operator(&mut self, at: usize, number: u8, fresh: u64, out: &mut dyn Sink) -> bool {
+    fn challenge_operator(
+        &mut self,
+        at: usize,
+        number: u8,
+        fresh: u64,
+        out: &mut dyn Sink,
+    ) -> bool {
         let now = self.now;
         let session = &mut self.operators[at];
         if now < session.hello_at {
             return false;
         }
         if session.number != number {
-            *session = OperatorSession { number, ..OperatorSession::NEW };
+            *session = OperatorSession {
+                number,
+                ..OperatorSession::NEW
+            };
         }
         if session.challenge == 0 {
             session.challenge = fresh;
         }
         session.hello_at = now.after(HELLO_GAP);
-        let hello = Hello { challenge: session.challenge, answer: 0 };
-        self.send(Recipient::One(Party::Operator(number)), &Message::Hello(hello), out);
+        let hello = Hello {
+            challenge: session.challenge,
+            answer: 0,
+        };
+        self.send(
+            Recipient::One(Party::Operator(number)),
+            &Message::Hello(hello),
+            out,
+        );
         false
     }
 
     /// The place of an operator's session: its own, or the one unused for longest.
     fn operator_slot(&self, number: u8) -> usize {
-        let own = self.operators.iter().position(|session| session.number == number);
+        let own = self
+            .operators
+            .iter()
+            .position(|session| session.number == number);
         own.unwrap_or_else(|| {
-            let oldest = self.operators.iter().enumerate().min_by_key(|(_, session)| session.used_at);
+            let oldest = self
+                .operators
+                .iter()
+                .enumerate()
+                .min_by_key(|(_, session)| session.used_at);
             oldest.map_or(0, |(at, _)| at)
         })
     }
 
     /// Whether there is a session with `board`.
     pub(super) fn met(&self, board: BoardId) -> bool {
-        self.peers.get(board.at()).is_some_and(|peer| peer.incarnation.0 != 0)
+        self.peers
+            .get(board.at())
+            .is_some_and(|peer| peer.incarnation.0 != 0)
     }
 
     /// Sends to one board.
@@ -248,8 +332,13 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             sequence: self.sequence,
         };
         let (auth, life, sequence) = (&self.auth, &self.own_life, self.sequence);
-        let length = frame::seal(&mut buffer, used, &envelope, |covered| auth.tag(life, sequence, covered));
-        out.emit(Effect::Send { to, frame: &buffer[..length] });
+        let length = frame::seal(&mut buffer, used, &envelope, |covered| {
+            auth.tag(life, sequence, covered)
+        });
+        out.emit(Effect::Send {
+            to,
+            frame: &buffer[..length],
+        });
     }
 
     fn on_message(&mut self, board: BoardId, message: Message<'_>, out: &mut dyn Sink) {
@@ -271,7 +360,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 }
             }
             // Boards ask no questions, and a Hello was looked at before.
-            Message::Hello(_) | Message::Answer(_) | Message::Request(_) | Message::Shown(..) | Message::Peers(..) => {}
+            Message::Hello(_)
+            | Message::Answer(_)
+            | Message::Request(_)
+            | Message::Shown(..)
+            | Message::Peers(..) => {}
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use super::Node;
 use crate::detector::Detector;
-use crate::ids::{BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Tenure, Term};
+use crate::ids::{
+    BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Tenure, Term,
+};
+use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::ledger::page::Cursor;
 use crate::ledger::types::{Observation, Operation, RequestId, Seats};
-use crate::lease::Lease;
 use crate::wire::auth::{Authenticator, LifeKey};
 use crate::wire::message::{Role, Status};
 
@@ -150,7 +152,11 @@ pub(super) struct Founding {
 }
 
 impl Founding {
-    pub const NONE: Self = Self { noted: None, answers: BoardSet(0), reform: None };
+    pub const NONE: Self = Self {
+        noted: None,
+        answers: BoardSet(0),
+        reform: None,
+    };
 }
 
 /// The snapshot that is being received.
@@ -162,7 +168,11 @@ pub(super) struct Intake {
 }
 
 impl Intake {
-    pub const NONE: Self = Self { index: Index(0), checksum: 0, next: Cursor::START };
+    pub const NONE: Self = Self {
+        index: Index(0),
+        checksum: 0,
+        next: Cursor::START,
+    };
 }
 
 /// Votes, by seat.
@@ -172,11 +182,15 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub const NONE: Self = Self { granted: [Memory(0); crate::limits::SEATS] };
+    pub const NONE: Self = Self {
+        granted: [Memory(0); crate::limits::SEATS],
+    };
 
     /// Whether the votes are a majority of `seats`.
     pub fn wins(&self, seats: &Seats) -> bool {
-        let given = seats.members().filter(|&(seat, _, memory)| self.granted[seat] == memory);
+        let given = seats
+            .members()
+            .filter(|&(seat, _, memory)| self.granted[seat] == memory);
         given.count() >= seats.majority()
     }
 }
@@ -225,7 +239,10 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub const NONE: Self = Self { failures: 0, until: Micros(0) };
+    pub const NONE: Self = Self {
+        failures: 0,
+        until: Micros(0),
+    };
 }
 
 /// What was refused, dropped or noticed, since the boot.
@@ -265,6 +282,9 @@ pub struct Counters {
     pub eras_left: u64,
     /// Entries that a newer leader's replaced.
     pub truncated: u64,
+    /// Times that a leader said what cannot be: another entry where one was agreed, or that it leads a term that this board leads. Zero
+    /// unless an assumption of the protocol is broken.
+    pub contradictions: u64,
 }
 
 impl core::hash::Hash for Counters {
@@ -292,6 +312,7 @@ impl Counters {
         log_full: 0,
         eras_left: 0,
         truncated: 0,
+        contradictions: 0,
     };
 }
 
@@ -308,7 +329,9 @@ pub struct PeerView {
     pub patience: Span,
 }
 
-impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
+    Node<A, B, G, D, L>
+{
     /// The ledger as far as this board has applied it.
     #[must_use]
     pub fn ledger(&self) -> &Ledger<B, G, D> {
@@ -384,7 +407,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     /// This board's copy of `guest`: what it does, in which epoch, and whether it is frozen.
     #[must_use]
     pub fn copy(&self, guest: GuestId) -> Option<(CopyState, Epoch, bool)> {
-        self.copies.get(guest.at()).map(|copy| (copy.state, copy.epoch, copy.frozen))
+        self.copies
+            .get(guest.at())
+            .map(|copy| (copy.state, copy.epoch, copy.frozen))
     }
 
     /// Another board as seen from here.

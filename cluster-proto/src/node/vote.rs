@@ -9,11 +9,15 @@ use crate::wire::auth::Authenticator;
 use crate::wire::frame::{Party, Recipient};
 use crate::wire::message::{Ask, Message, Role, Vote};
 
-impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize> Node<A, B, G, D, L> {
+impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
+    Node<A, B, G, D, L>
+{
     /// Stands for election, asks again, or steps down, when it is time.
     pub(super) fn keep_term(&mut self, out: &mut dyn Sink) {
         if self.role == Role::Leader {
-            if self.now.since(self.led_since) > self.patience && self.now.since(self.contact()) > self.patience {
+            if self.now.since(self.led_since) > self.patience
+                && self.now.since(self.contact()) > self.patience
+            {
                 self.counters.stepped_down += 1;
                 self.follow(self.term, None, out);
             }
@@ -37,19 +41,34 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             if board == self.board {
                 return self.now;
             }
-            let peer = self.peers.get(board.at()).filter(|_| self.remembers(board, memory));
+            let peer = self
+                .peers
+                .get(board.at())
+                .filter(|_| self.remembers(board, memory));
             peer.map_or(Micros(0), |peer| peer.echoed)
         };
         let uncounted = self.uncounted();
-        let members = || self.config.members().filter(|seat| Some(seat.1) != uncounted);
+        let members = || {
+            self.config
+                .members()
+                .filter(|seat| Some(seat.1) != uncounted)
+        };
         let majority = members().count() / 2 + 1;
-        let reached = |least: &Micros| members().filter(|&seat| stamp(seat) >= *least).count() >= majority;
-        members().map(stamp).filter(reached).max().unwrap_or(Micros(0))
+        let reached =
+            |least: &Micros| members().filter(|&seat| stamp(seat) >= *least).count() >= majority;
+        members()
+            .map(stamp)
+            .filter(reached)
+            .max()
+            .unwrap_or(Micros(0))
     }
 
     /// Whether `board` is known to have that memory now.
     pub(super) fn remembers(&self, board: BoardId, memory: crate::ids::Memory) -> bool {
-        let status = self.peers.get(board.at()).and_then(|peer| peer.status.as_ref());
+        let status = self
+            .peers
+            .get(board.at())
+            .and_then(|peer| peer.status.as_ref());
         status.is_some_and(|status| status.memory == memory && status.era == self.era)
     }
 
@@ -73,7 +92,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     fn hears_leader(&self) -> bool {
         match self.role {
             Role::Leader => self.now.since(self.contact()) <= self.patience,
-            _ => self.leader.is_some() && self.now.since(self.leader_heard) <= self.leader_patience(),
+            _ => {
+                self.leader.is_some() && self.now.since(self.leader_heard) <= self.leader_patience()
+            }
         }
     }
 
@@ -97,7 +118,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     }
 
     fn count_vote(&mut self, board: BoardId, memory: crate::ids::Memory, out: &mut dyn Sink) {
-        let Some(seat) = self.config.seat_of(board) else { return };
+        let Some(seat) = self.config.seat_of(board) else {
+            return;
+        };
         self.tally.granted[seat] = memory;
         if !self.tally.wins(&self.config) {
             return;
@@ -134,7 +157,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     pub(super) fn start_leading(&mut self, out: &mut dyn Sink) {
         let next = self.log.last().next();
         for peer in &mut self.peers {
-            peer.progress = super::state::Progress { next, ..super::state::Progress::NEW };
+            peer.progress = super::state::Progress {
+                next,
+                ..super::state::Progress::NEW
+            };
         }
         self.staging_free();
         self.begun = next;
@@ -161,13 +187,18 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if leader.is_none() {
             // A full round of silence before standing again, so that the newer term's leader can be heard.
             let spread = self.random.below(ELECTION_SPREAD.0);
-            self.election_at = self.election_at.max(self.now.after(Span(ELECTION_ROUND.0 + spread)));
+            self.election_at = self
+                .election_at
+                .max(self.now.after(Span(ELECTION_ROUND.0 + spread)));
         }
     }
 
     pub(super) fn on_ask(&mut self, board: BoardId, ask: &Ask, out: &mut dyn Sink) {
         #[cfg(feature = "mutations")]
-        if self.mutated(super::Mutation::AmnesiacCounts) && self.era.is_blank() && !ask.era.is_blank() {
+        if self.mutated(super::Mutation::AmnesiacCounts)
+            && self.era.is_blank()
+            && !ask.era.is_blank()
+        {
             self.fits_era(ask.era, out);
         }
         // A newcomer may be asked before it has the entry that seats it: whoever is not counted does no harm by its vote.
@@ -190,7 +221,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         }
         let free = self.voted.is_none_or(|voted| voted == board) && self.role == Role::Follower;
         #[cfg(feature = "mutations")]
-        let free = free || (self.mutated(super::Mutation::VoteForgotten) && self.role != Role::Leader);
+        let free =
+            free || (self.mutated(super::Mutation::VoteForgotten) && self.role != Role::Leader);
         let granted = newer && ask.term == self.term && free;
         if granted && self.voted.is_none() {
             self.voted = Some(board);
@@ -204,7 +236,13 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     fn answer_ask(&mut self, board: BoardId, ask: &Ask, granted: bool, out: &mut dyn Sink) {
         let term = if granted { ask.term } else { self.term };
-        let vote = Vote { era: self.era, term, before: ask.before, granted, memory: self.memory };
+        let vote = Vote {
+            era: self.era,
+            term,
+            before: ask.before,
+            granted,
+            memory: self.memory,
+        };
         self.send_board(board, &Message::Vote(vote), out);
     }
 

@@ -33,7 +33,11 @@ pub trait Authenticator: Clone {
     /// Whether `tag` is the tag of `bytes`; takes the same time wherever they differ.
     fn check(&self, life: &LifeKey, sequence: u64, bytes: &[u8], tag: &[u8; TAG]) -> bool {
         let right = self.tag(life, sequence, bytes);
-        right.iter().zip(tag).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+        right
+            .iter()
+            .zip(tag)
+            .fold(0, |difference, (a, b)| difference | (a ^ b))
+            == 0
     }
 }
 
@@ -80,12 +84,16 @@ impl Authenticator for ClusterKey {
     fn tag(&self, life: &LifeKey, sequence: u64, bytes: &[u8]) -> [u8; TAG] {
         let cipher = ChaCha20Poly1305::new(&Key::from(life.0));
         // An empty plaintext cannot be too long, the only error there is; a tag of zeros is then refused by every receiver.
-        cipher.encrypt_inout_detached(&nonce(sequence), bytes, InOutBuf::from(&mut [][..])).map_or([0; TAG], Into::into)
+        cipher
+            .encrypt_inout_detached(&nonce(sequence), bytes, InOutBuf::from(&mut [][..]))
+            .map_or([0; TAG], Into::into)
     }
 
     fn check(&self, life: &LifeKey, sequence: u64, bytes: &[u8], tag: &[u8; TAG]) -> bool {
         let cipher = ChaCha20Poly1305::new(&Key::from(life.0));
         let tag = Tag::from(*tag);
-        cipher.decrypt_inout_detached(&nonce(sequence), bytes, InOutBuf::from(&mut [][..]), &tag).is_ok()
+        cipher
+            .decrypt_inout_detached(&nonce(sequence), bytes, InOutBuf::from(&mut [][..]), &tag)
+            .is_ok()
     }
 }

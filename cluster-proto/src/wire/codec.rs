@@ -1,7 +1,8 @@
 //! Bytes to values and back: fixed little-endian integers, one-byte discriminants, counted strings. Nothing here allocates or panics.
 
 use crate::ids::{
-    BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Tenure, Term, VolumeId,
+    BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Tenure, Term,
+    VolumeId,
 };
 
 /// Why bytes are not a value.
@@ -72,7 +73,11 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// [`Malformed::Long`] when bytes are left.
     pub fn end(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed::Long) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed::Long)
+        }
     }
 }
 
@@ -96,7 +101,10 @@ impl<'a> Writer<'a> {
     #[inline]
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), Full> {
         let end = self.used.checked_add(bytes.len()).ok_or(Full)?;
-        self.buffer.get_mut(self.used..end).ok_or(Full)?.copy_from_slice(bytes);
+        self.buffer
+            .get_mut(self.used..end)
+            .ok_or(Full)?
+            .copy_from_slice(bytes);
         self.used = end;
         Ok(())
     }
@@ -175,7 +183,19 @@ macro_rules! wrappers {
         }
     )*};
 }
-wrappers!(GuestId, VolumeId, Incarnation, Memory, Term, Index, Epoch, Tenure, Micros, Span, BoardSet);
+wrappers!(
+    GuestId,
+    VolumeId,
+    Incarnation,
+    Memory,
+    Term,
+    Index,
+    Epoch,
+    Tenure,
+    Micros,
+    Span,
+    BoardSet
+);
 
 impl Wire for BoardId {
     #[inline]
@@ -186,7 +206,11 @@ impl Wire for BoardId {
     #[inline]
     fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let number = u8::get(from)?;
-        if usize::from(number) < crate::limits::BOARDS_MAX { Ok(Self(number)) } else { Err(Malformed::Range) }
+        if usize::from(number) < crate::limits::BOARDS_MAX {
+            Ok(Self(number))
+        } else {
+            Err(Malformed::Range)
+        }
     }
 }
 
@@ -197,7 +221,10 @@ impl Wire for Era {
     }
 
     fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(Self { generation: Wire::get(from)?, nonce: Wire::get(from)? })
+        Ok(Self {
+            generation: Wire::get(from)?,
+            nonce: Wire::get(from)?,
+        })
     }
 }
 
@@ -237,7 +264,11 @@ impl<T: Wire> Wire for Option<T> {
     }
 
     fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(if bool::get(from)? { Some(T::get(from)?) } else { None })
+        Ok(if bool::get(from)? {
+            Some(T::get(from)?)
+        } else {
+            None
+        })
     }
 }
 
@@ -264,7 +295,8 @@ impl<const N: usize> Wire for heapless::String<N> {
 
     fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         let length = u8::get(from)?;
-        let text = core::str::from_utf8(from.take(usize::from(length))?).map_err(|_| Malformed::Text)?;
+        let text =
+            core::str::from_utf8(from.take(usize::from(length))?).map_err(|_| Malformed::Text)?;
         Self::try_from(text).map_err(|_| Malformed::Range)
     }
 }
@@ -318,6 +350,7 @@ macro_rules! tagged {
     }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        #[allow(clippy::large_enum_variant, reason = "there is no heap to box the large one in")]
         pub enum $name { $($(#[$item_doc])* $item { $($(#[$field_doc])* $field: $type,)* },)* }
 
         impl $crate::wire::codec::Wire for $name {

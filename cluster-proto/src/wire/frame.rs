@@ -119,7 +119,9 @@ pub fn view(bytes: &[u8], cluster: u32) -> Result<View<'_>, Refusal> {
         return Err(Refusal::Stranger);
     }
     let body = covered.get(HEADER..).ok_or(Refusal::Noise)?;
-    if body.len() > MAX_BODY || body.len() != usize::from(u16::from_le_bytes([header[10], header[11]])) {
+    if body.len() > MAX_BODY
+        || body.len() != usize::from(u16::from_le_bytes([header[10], header[11]]))
+    {
         return Err(Refusal::Noise);
     }
     let sender = Party::from_number(header[8]).ok_or(Refusal::Address)?;
@@ -136,7 +138,16 @@ pub fn view(bytes: &[u8], cluster: u32) -> Result<View<'_>, Refusal> {
     if incarnation.0 == 0 || sequence == 0 {
         return Err(Refusal::Noise);
     }
-    Ok(View { kind: header[3], sender, recipient, incarnation, sequence, body, covered, tag })
+    Ok(View {
+        kind: header[3],
+        sender,
+        recipient,
+        incarnation,
+        sequence,
+        body,
+        covered,
+        tag,
+    })
 }
 
 /// What a header says, for [`seal`].
@@ -158,7 +169,12 @@ pub struct Envelope {
 
 /// Completes the frame whose body of `body` bytes stands in `buffer` from [`HEADER`] on: writes the header before and the tag,
 /// which `tag` makes, behind it. Returns the whole length.
-pub fn seal(buffer: &mut [u8; MAX_FRAME], body: usize, envelope: &Envelope, tag: impl FnOnce(&[u8]) -> [u8; TAG]) -> usize {
+pub fn seal(
+    buffer: &mut [u8; MAX_FRAME],
+    body: usize,
+    envelope: &Envelope,
+    tag: impl FnOnce(&[u8]) -> [u8; TAG],
+) -> usize {
     let body = body.min(MAX_BODY);
     let covered = HEADER + body;
     buffer[..2].copy_from_slice(&MAGIC);

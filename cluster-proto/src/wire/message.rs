@@ -1,7 +1,9 @@
 //! The messages. What repeats within one (peers of a heartbeat, entries of an append) stays bytes that were checked for
 //! their length, and is read one by one.
 
-use crate::ids::{BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Tenure, Term};
+use crate::ids::{
+    BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Tenure, Term,
+};
 use crate::ledger::page::Cursor;
 use crate::ledger::types::{Capacity, Entry, Observation, Operation, Outcome, RequestId, Seats};
 use crate::wire::codec::{Full, Malformed, Reader, Wire, Writer, choice, record, tagged};
@@ -421,16 +423,28 @@ impl<'a> Message<'a> {
 }
 
 fn echoes<'a>(from: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
-    if from.left().is_multiple_of(ECHO) { Ok(from.rest()) } else { Err(Malformed::Long) }
+    if from.left().is_multiple_of(ECHO) {
+        Ok(from.rest())
+    } else {
+        Err(Malformed::Long)
+    }
 }
 
 /// The echoes of a heartbeat, up to the first that is none.
 pub fn read_echoes(bytes: &[u8]) -> impl Iterator<Item = Echo> + '_ {
-    bytes.chunks_exact(ECHO).map_while(|echo| Echo::get(&mut Reader::new(echo)).ok())
+    bytes
+        .chunks_exact(ECHO)
+        .map_while(|echo| Echo::get(&mut Reader::new(echo)).ok())
 }
 
 /// The entries of an append, up to the first that is none.
 pub fn read_entries(bytes: &[u8]) -> impl Iterator<Item = Entry> + '_ {
     let mut from = Reader::new(bytes);
-    core::iter::from_fn(move || if from.left() == 0 { None } else { Entry::get(&mut from).ok() })
+    core::iter::from_fn(move || {
+        if from.left() == 0 {
+            None
+        } else {
+            Entry::get(&mut from).ok()
+        }
+    })
 }

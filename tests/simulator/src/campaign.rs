@@ -93,17 +93,25 @@ fn heal(world: &mut World) -> Result<(), Violation> {
             orphaned_since = None;
         }
     }
-    Err(Violation { property: "wholeness", detail: format!("{} s after the last fault: {missing}", HEAL / 1_000_000) })
+    Err(Violation {
+        property: "wholeness",
+        detail: format!("{} s after the last fault: {missing}", HEAL / 1_000_000),
+    })
 }
 
 /// What keeps the cluster from being whole, if anything does.
 fn whole(world: &mut World) -> Result<Option<String>, Violation> {
-    let Some(at) = leader(world) else { return Ok(Some("no leader".into())) };
+    let Some(at) = leader(world) else {
+        return Ok(Some("no leader".into()));
+    };
     let node = &world.machines[at].node;
     let ledger = node.ledger();
     if ledger.disarmed || ledger.boards().any(|(_, board)| board.disarmed) {
         for board in 0..world.machines.len() {
-            let off = cluster_proto::ledger::types::Operation::Disarm { board: BoardId(board as u8), on: false };
+            let off = cluster_proto::ledger::types::Operation::Disarm {
+                board: BoardId(board as u8),
+                on: false,
+            };
             world.order(at, off)?;
         }
         return Ok(Some("disarmed".into()));
@@ -116,11 +124,19 @@ fn whole(world: &mut World) -> Result<Option<String>, Violation> {
         if machine.node.era() != node.era() || machine.node.ledger().index != ledger.index {
             return Ok(Some(format!("board {board} is behind")));
         }
-        if ledger.seats.memory(id).is_some_and(|memory| memory != machine.node.memory()) {
+        if ledger
+            .seats
+            .memory(id)
+            .is_some_and(|memory| memory != machine.node.memory())
+        {
             return Ok(Some(format!("board {board} has no seat")));
         }
-        let Some(entry) = ledger.board(id) else { continue };
-        if !machine.witness && (entry.tenure.0 == 0 || entry.incarnation != machine.node.incarnation()) {
+        let Some(entry) = ledger.board(id) else {
+            continue;
+        };
+        if !machine.witness
+            && (entry.tenure.0 == 0 || entry.incarnation != machine.node.incarnation())
+        {
             return Ok(Some(format!("board {board} is out")));
         }
     }
@@ -156,7 +172,10 @@ fn guests_whole(world: &World, at: usize) -> Option<String> {
     let stray = |machine: &crate::machine::Machine, guest: usize| {
         machine.copies[guest].is_some() && ledger.guest(GuestId(guest as u16)).is_none()
     };
-    let strays = world.machines.iter().any(|machine| (0..machine.copies.len()).any(|guest| stray(machine, guest)));
+    let strays = world
+        .machines
+        .iter()
+        .any(|machine| (0..machine.copies.len()).any(|guest| stray(machine, guest)));
     strays.then(|| "a copy of no guest".into())
 }
 
@@ -167,7 +186,9 @@ fn guests_whole(world: &World, at: usize) -> Option<String> {
 pub fn run_seed(seed: u64) -> (Stats, Option<Failure>) {
     let (cast, plan) = design(seed);
     let (stats, result) = run(seed, &cast, &plan);
-    let failure = result.err().map(|violation| shrink(seed, cast, plan, violation));
+    let failure = result
+        .err()
+        .map(|violation| shrink(seed, cast, plan, violation));
     (stats, failure)
 }
 
@@ -190,13 +211,20 @@ pub fn shrink(seed: u64, cast: Cast, mut plan: Plan, mut violation: Violation) -
         }
         chunk /= 2;
     }
-    Failure { seed, violation, plan, cast }
+    Failure {
+        seed,
+        violation,
+        plan,
+        cast,
+    }
 }
 
 /// The last acts that matter, one a line.
 #[must_use]
 pub fn trace(plan: &[(u64, Act)]) -> String {
-    plan.iter().map(|(at, act)| format!("  {:>9} ms  {act:?}\n", at / 1_000)).collect()
+    plan.iter()
+        .map(|(at, act)| format!("  {:>9} ms  {act:?}\n", at / 1_000))
+        .collect()
 }
 
 /// What every board thinks at the end of a run, and what the last leader's ledger says happened.
@@ -206,7 +234,12 @@ pub fn post_mortem(seed: u64, cast: &Cast, plan: &Plan) -> String {
     let mut world = World::new(cast.clone(), seed);
     let result = both_phases(&mut world, plan);
     let mut text = format!("at {} ms: {result:?}\n", world.now / 1_000);
-    let _ = writeln!(text, "  majority lost: {}, reforming {:?}", world.oracle.majority_lost(), world.reforming);
+    let _ = writeln!(
+        text,
+        "  majority lost: {}, reforming {:?}",
+        world.oracle.majority_lost(),
+        world.reforming
+    );
     for (board, machine) in world.machines.iter().enumerate() {
         let node = &machine.node;
         let _ = writeln!(
@@ -223,19 +256,36 @@ pub fn post_mortem(seed: u64, cast: &Cast, plan: &Plan) -> String {
             node.ledger().index,
             node.ledger().tenure(BoardId(board as u8)),
             node.lease().holds(machine.clock.local(world.now)),
-            node.config().iter().map(|(_, board, memory)| (board.0, memory.0 >> 48)).collect::<Vec<_>>(),
-            machine.copies.iter().map(|copy| copy.map(|copy| (copy.epoch.0, copy.frozen))).collect::<Vec<_>>(),
-            (0..machine.copies.len()).filter_map(|guest| node.copy(GuestId(guest as u16))).collect::<Vec<_>>(),
+            node.config()
+                .iter()
+                .map(|(_, board, memory)| (board.0, memory.0 >> 48))
+                .collect::<Vec<_>>(),
+            machine
+                .copies
+                .iter()
+                .map(|copy| copy.map(|copy| (copy.epoch.0, copy.frozen)))
+                .collect::<Vec<_>>(),
+            (0..machine.copies.len())
+                .filter_map(|guest| node.copy(GuestId(guest as u16)))
+                .collect::<Vec<_>>(),
         );
     }
-    if let Some(leader) = world.machines.iter().find(|machine| machine.node.role() == cluster_proto::wire::message::Role::Leader) {
+    if let Some(leader) = world
+        .machines
+        .iter()
+        .find(|machine| machine.node.role() == cluster_proto::wire::message::Role::Leader)
+    {
         let mut index = leader.node.commit().next();
         while let Some(entry) = leader.node.entry(index) {
             let _ = writeln!(text, "  waiting {index}: {entry:?}");
             index = index.next();
         }
     }
-    if let Some(newest) = world.machines.iter().max_by_key(|machine| (machine.node.era().generation, machine.node.ledger().index)) {
+    if let Some(newest) = world
+        .machines
+        .iter()
+        .max_by_key(|machine| (machine.node.era().generation, machine.node.ledger().index))
+    {
         for event in newest.node.ledger().events.iter() {
             let _ = writeln!(
                 text,

@@ -76,19 +76,26 @@ pub fn decisions(runs: u64, seed: u64) -> Result<Decisions, Violation> {
 
 fn decide_once(found: &mut Decisions, kill_leader: bool, dice: &mut Dice) -> Result<(), Violation> {
     loop {
-        let mut world = World::new(five(), dice.next());
+        let mut world = World::new(five(), dice.roll());
         (0..5).for_each(|board| world.boot(board));
         world.run_to(3_000_000 + dice.below(200_000))?;
-        let Some(leads) = leader(&world) else { continue };
+        let Some(leads) = leader(&world) else {
+            continue;
+        };
         let owns = |board: &usize| world.machines[*board].copies.iter().any(Option::is_some);
-        let victims: Vec<usize> = (0..5).filter(|board| (*board == leads) == kill_leader).filter(owns).collect();
+        let victims: Vec<usize> = (0..5)
+            .filter(|board| (*board == leads) == kill_leader)
+            .filter(owns)
+            .collect();
         if victims.is_empty() {
             continue;
         }
         let victim = victims[dice.pick(victims.len())];
         let frozen = world.stats.seen.get("frozen").copied().unwrap_or(0);
         let died = world.now;
-        let orphans: Vec<usize> = (0..3).filter(|guest| world.machines[victim].copies[*guest].is_some()).collect();
+        let orphans: Vec<usize> = (0..3)
+            .filter(|guest| world.machines[victim].copies[*guest].is_some())
+            .collect();
         world.crash(victim);
         let mut elected = None;
         while !orphans.iter().all(|guest| world.started[*guest].0 > died) {
@@ -97,14 +104,27 @@ fn decide_once(found: &mut Decisions, kill_leader: bool, dice: &mut Dice) -> Res
                 elected = Some(world.now);
             }
             if world.now > died + 5_000_000 {
-                return Err(Violation { property: "decision", detail: "no start within five seconds".into() });
+                return Err(Violation {
+                    property: "decision",
+                    detail: "no start within five seconds".into(),
+                });
             }
         }
-        let last = orphans.iter().map(|guest| world.started[*guest].0).max().unwrap_or(died);
-        let list = if kill_leader { &mut found.leaders } else { &mut found.owners };
+        let last = orphans
+            .iter()
+            .map(|guest| world.started[*guest].0)
+            .max()
+            .unwrap_or(died);
+        let list = if kill_leader {
+            &mut found.leaders
+        } else {
+            &mut found.owners
+        };
         list.push((last - died) as f64 / 1_000.0);
         if kill_leader {
-            found.elections.push((elected.unwrap_or(died) - died) as f64 / 1_000.0);
+            found
+                .elections
+                .push((elected.unwrap_or(died) - died) as f64 / 1_000.0);
         }
         found.freezes += world.stats.seen.get("frozen").copied().unwrap_or(0) - frozen;
         return Ok(());
@@ -158,7 +178,8 @@ pub fn cost<const B: usize>(boards: u8) -> Cost {
 }
 
 /// How a frame is given to a node.
-pub type Receive<'a, const B: usize> = dyn FnMut(&mut RealNode<B>, Micros, &[u8], &mut dyn Sink) + 'a;
+pub type Receive<'a, const B: usize> =
+    dyn FnMut(&mut RealNode<B>, Micros, &[u8], &mut dyn Sink) + 'a;
 
 /// Founds a cluster, lets it settle, and then gives every frame of two seconds to its receivers by `receive`. Returns the bytes sent, the
 /// largest frame, and the seconds.
@@ -180,7 +201,11 @@ pub fn exchange<const B: usize>(boards: u8, receive: &mut Receive<'_, B>) -> (us
                 bytes += frame.len() + 42;
                 largest = largest.max(frame.len());
             }
-            for (at, node) in nodes.iter_mut().enumerate().filter(|(at, _)| *at != usize::from(from)) {
+            for (at, node) in nodes
+                .iter_mut()
+                .enumerate()
+                .filter(|(at, _)| *at != usize::from(from))
+            {
                 let meant = match to {
                     Recipient::All => true,
                     Recipient::One(party) => usize::from(party.number()) == at,
@@ -214,7 +239,11 @@ fn booted<const B: usize>(board: u8, boards: u8) -> Box<RealNode<B>> {
         key: [3; 32],
         incarnation: Incarnation(u64::from(board) + 1_000),
         seed: u64::from(board) + 77,
-        capacity: Capacity { memory_mib: 1_024, cores: 4, class: 1 },
+        capacity: Capacity {
+            memory_mib: 1_024,
+            cores: 4,
+            class: 1,
+        },
         manifest: 1,
         journal: false,
         heartbeat: HEARTBEAT,
@@ -235,7 +264,11 @@ fn booted<const B: usize>(board: u8, boards: u8) -> Box<RealNode<B>> {
                 incarnation: Incarnation(0),
                 tenure: cluster_proto::ids::Tenure(0),
                 fenced_at: cluster_proto::ids::Index(0),
-                capacity: Capacity { memory_mib: 0, cores: 0, class: 0 },
+                capacity: Capacity {
+                    memory_mib: 0,
+                    cores: 0,
+                    class: 0,
+                },
             });
             if usize::from(at) < SEATS {
                 seats.add(BoardId(at));

@@ -3,12 +3,12 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use cluster_proto::ids::Incarnation;
 use cluster_proto::ids::{Epoch, GuestId, Micros};
 use cluster_proto::ledger::types::{Outcome, RequestId};
 use cluster_proto::node::{Effect, Journal, Node, Sink};
 use cluster_proto::wire::auth::{Authenticator, LifeKey, TAG};
 use cluster_proto::wire::frame::Recipient;
-use cluster_proto::ids::Incarnation;
 
 /// Boards of a simulated cluster at most.
 pub const BOARDS: usize = 8;
@@ -37,7 +37,9 @@ impl Authenticator for QuickTag {
     const BLANK: Self = Self { key: 0 };
 
     fn set_key(&mut self, key: &[u8; 32]) {
-        self.key = key.iter().fold(1, |sum, byte| mix(sum, u64::from(*byte) + 1));
+        self.key = key
+            .iter()
+            .fold(1, |sum, byte| mix(sum, u64::from(*byte) + 1));
     }
 
     fn life(&self, sender: u8, incarnation: Incarnation) -> LifeKey {
@@ -57,7 +59,10 @@ impl Authenticator for QuickTag {
         }
         let mut last = [0; 8];
         last[..rest.len()].copy_from_slice(rest);
-        sum = mix(sum.wrapping_add(2), u64::from_le_bytes(last) ^ bytes.len() as u64);
+        sum = mix(
+            sum.wrapping_add(2),
+            u64::from_le_bytes(last) ^ bytes.len() as u64,
+        );
         let mut tag = [0; TAG];
         tag[..8].copy_from_slice(&sum.to_le_bytes());
         tag[8..].copy_from_slice(&mix(sum, 7).to_le_bytes());

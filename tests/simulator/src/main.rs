@@ -33,14 +33,40 @@ struct Options {
 }
 
 fn options() -> Result<Options, String> {
-    let mut options = Options { steps: 2_000_000, hours: None, seed: 1, once: false, growth: false, json: false };
+    let mut options = Options {
+        steps: 2_000_000,
+        hours: None,
+        seed: 1,
+        once: false,
+        growth: false,
+        json: false,
+    };
     let mut given = std::env::args().skip(1);
     while let Some(name) = given.next() {
-        let mut value = || given.next().map(|value| value.replace('_', "")).ok_or(format!("{name} needs a value"));
+        let mut value = || {
+            given
+                .next()
+                .map(|value| value.replace('_', ""))
+                .ok_or(format!("{name} needs a value"))
+        };
         match name.as_str() {
-            "--steps" => options.steps = value()?.parse().map_err(|error| format!("--steps: {error}"))?,
-            "--hours" => options.hours = Some(value()?.parse().map_err(|error| format!("--hours: {error}"))?),
-            "--seed" => options.seed = value()?.parse().map_err(|error| format!("--seed: {error}"))?,
+            "--steps" => {
+                options.steps = value()?
+                    .parse()
+                    .map_err(|error| format!("--steps: {error}"))?
+            }
+            "--hours" => {
+                options.hours = Some(
+                    value()?
+                        .parse()
+                        .map_err(|error| format!("--hours: {error}"))?,
+                )
+            }
+            "--seed" => {
+                options.seed = value()?
+                    .parse()
+                    .map_err(|error| format!("--seed: {error}"))?
+            }
             "--once" => options.once = true,
             "--growth" => options.growth = true,
             "--json" => options.json = true,
@@ -51,10 +77,19 @@ fn options() -> Result<Options, String> {
 }
 
 fn report(failure: &Failure) {
-    eprintln!("seed {}: {} does not hold: {}", failure.seed, failure.violation.property, failure.violation.detail);
-    eprintln!("replay it with --seed {} --once; with {:?}, these acts are enough:", failure.seed, failure.cast);
+    eprintln!(
+        "seed {}: {} does not hold: {}",
+        failure.seed, failure.violation.property, failure.violation.detail
+    );
+    eprintln!(
+        "replay it with --seed {} --once; with {:?}, these acts are enough:",
+        failure.seed, failure.cast
+    );
     eprint!("{}", trace(&failure.plan));
-    eprint!("{}", post_mortem(failure.seed, &failure.cast, &failure.plan));
+    eprint!(
+        "{}",
+        post_mortem(failure.seed, &failure.cast, &failure.plan)
+    );
 }
 
 /// Runs seeds until it is enough. Returns the sums, the violations, and the real seconds.
@@ -92,14 +127,27 @@ fn main() -> ExitCode {
     };
     let (stats, failures, seconds) = campaign(&options);
     if options.once {
-        println!("seed {}: {} steps, {} violations", options.seed, stats.steps, failures.len());
-        return if failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        println!(
+            "seed {}: {} steps, {} violations",
+            options.seed,
+            stats.steps,
+            failures.len()
+        );
+        return if failures.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
-    let measured = figures::decisions(DEATHS, options.seed).and_then(|found| Ok((found, figures::speedup(SPEED_SECONDS)?)));
+    let measured = figures::decisions(DEATHS, options.seed)
+        .and_then(|found| Ok((found, figures::speedup(SPEED_SECONDS)?)));
     let (decisions, speedup) = match measured {
         Ok(measured) => measured,
         Err(violation) => {
-            eprintln!("while measuring: {} does not hold: {}", violation.property, violation.detail);
+            eprintln!(
+                "while measuring: {} does not hold: {}",
+                violation.property, violation.detail
+            );
             return ExitCode::FAILURE;
         }
     };
@@ -112,12 +160,26 @@ fn main() -> ExitCode {
     if options.growth {
         print_growth();
     }
-    if failures.is_empty() && never.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failures.is_empty() && never.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
-fn print_json(stats: &Stats, violations: usize, decisions: &Decisions, speedup: f64, never: &[&str]) {
+fn print_json(
+    stats: &Stats,
+    violations: usize,
+    decisions: &Decisions,
+    speedup: f64,
+    never: &[&str],
+) {
     let all = decisions.all();
-    let seen: Vec<String> = stats.seen.iter().map(|(what, times)| format!("\"{what}\": {times}")).collect();
+    let seen: Vec<String> = stats
+        .seen
+        .iter()
+        .map(|(what, times)| format!("\"{what}\": {times}"))
+        .collect();
     let never: Vec<String> = never.iter().map(|what| format!("\"{what}\"")).collect();
     println!(
         "{{\"steps\": {}, \"seeds\": {}, \"violations\": {violations}, \"simulated_s\": {}, \"heal_max_ms\": {}, \
@@ -140,21 +202,44 @@ fn print_json(stats: &Stats, violations: usize, decisions: &Decisions, speedup: 
     );
 }
 
-fn print_text(stats: &Stats, violations: usize, seconds: f64, decisions: &Decisions, speedup: f64, never: &[&str]) {
-    println!("{} steps in {} seeds, {violations} violations, {seconds:.1} s", stats.steps, stats.seeds);
-    println!("{} s simulated; a healed cluster was whole after {} ms at most", stats.simulated_us / 1_000_000, stats.heal_ms_max);
+fn print_text(
+    stats: &Stats,
+    violations: usize,
+    seconds: f64,
+    decisions: &Decisions,
+    speedup: f64,
+    never: &[&str],
+) {
+    println!(
+        "{} steps in {} seeds, {violations} violations, {seconds:.1} s",
+        stats.steps, stats.seeds
+    );
+    println!(
+        "{} s simulated; a healed cluster was whole after {} ms at most",
+        stats.simulated_us / 1_000_000,
+        stats.heal_ms_max
+    );
     for (what, times) in &stats.seen {
         println!("  {what:24} {times}");
     }
     if !never.is_empty() {
         println!("never seen: {}", never.join(", "));
     }
-    for (name, list) in [("owner", &decisions.owners), ("leader", &decisions.leaders), ("all", &decisions.all())] {
+    for (name, list) in [
+        ("owner", &decisions.owners),
+        ("leader", &decisions.leaders),
+        ("all", &decisions.all()),
+    ] {
         let [median, most, worst] = [50, 99, 100].map(|percent| percentile(list, percent));
-        println!("death of {name:6} to start: median {median:.0} ms, p99 {most:.0} ms, worst {worst:.0} ms");
+        println!(
+            "death of {name:6} to start: median {median:.0} ms, p99 {most:.0} ms, worst {worst:.0} ms"
+        );
     }
     let [median, most] = [50, 99].map(|percent| percentile(&decisions.elections, percent));
-    println!("death of a leader to the next: median {median:.0} ms, p99 {most:.0} ms; guests frozen by it: {}", decisions.freezes);
+    println!(
+        "death of a leader to the next: median {median:.0} ms, p99 {most:.0} ms; guests frozen by it: {}",
+        decisions.freezes
+    );
     println!("five boards run {speedup:.0} times faster than life");
 }
 
@@ -162,6 +247,9 @@ fn print_growth() {
     println!("boards  heartbeat  sent per board  one frame received, here");
     for boards in [3, 5, 8, 16, 32, 64] {
         let cost = figures::cost::<BOARDS_MAX>(boards);
-        println!("{:6}  {:7} B  {:8.1} kbit/s  {:8.0} ns", cost.boards, cost.heartbeat, cost.kbit_s, cost.receive_ns);
+        println!(
+            "{:6}  {:7} B  {:8.1} kbit/s  {:8.0} ns",
+            cost.boards, cost.heartbeat, cost.kbit_s, cost.receive_ns
+        );
     }
 }

@@ -70,7 +70,12 @@ impl Oracle {
     pub fn booted(&mut self, board: usize, machines: &[Machine]) {
         self.counters[board] = Counters::default();
         let node = &machines[board].node;
-        self.looked[board] = (machines[board].life, node.era(), node.ledger().index, node.ledger().index);
+        self.looked[board] = (
+            machines[board].life,
+            node.era(),
+            node.ledger().index,
+            node.ledger().index,
+        );
         self.alive.insert(node.memory(), ());
     }
 
@@ -94,8 +99,14 @@ impl Oracle {
     /// Whether a majority of the voters of the newest era has lost its memory.
     #[must_use]
     pub fn majority_lost(&self) -> bool {
-        let Some(history) = self.histories.get(&self.newest_era) else { return false };
-        let alive = history.seats.members().filter(|seat| self.alive.contains_key(&seat.2)).count();
+        let Some(history) = self.histories.get(&self.newest_era) else {
+            return false;
+        };
+        let alive = history
+            .seats
+            .members()
+            .filter(|seat| self.alive.contains_key(&seat.2))
+            .count();
         alive < history.seats.majority()
     }
 
@@ -107,10 +118,17 @@ impl Oracle {
             return true;
         }
         let in_era = |machine: &&Machine| machine.on && machine.node.era() == self.newest_era;
-        let newest = machines.iter().filter(in_era).max_by_key(|machine| machine.node.log_end());
+        let newest = machines
+            .iter()
+            .filter(in_era)
+            .max_by_key(|machine| machine.node.log_end());
         newest.is_some_and(|machine| {
             let seats = machine.node.config();
-            seats.members().filter(|seat| self.alive.contains_key(&seat.2)).count() < seats.majority()
+            seats
+                .members()
+                .filter(|seat| self.alive.contains_key(&seat.2))
+                .count()
+                < seats.majority()
         })
     }
 
@@ -121,30 +139,61 @@ impl Oracle {
     }
 
     /// A frame was accepted by `to` that `from` sent in its life `life`.
-    pub fn accepted(&mut self, to: usize, from: usize, life: u64, touched: bool, machines: &[Machine]) -> Result<(), Violation> {
+    pub fn accepted(
+        &mut self,
+        to: usize,
+        from: usize,
+        life: u64,
+        touched: bool,
+        machines: &[Machine],
+    ) -> Result<(), Violation> {
         if touched {
-            return violation("authenticity", format!("board {to} accepted a corrupt frame"));
+            return violation(
+                "authenticity",
+                format!("board {to} accepted a corrupt frame"),
+            );
         }
         let newest = self.lives.entry((to, machines[to].life, from)).or_default();
         if life < *newest {
-            return violation("freshness", format!("board {to} accepted life {life} of {from} after life {newest}"));
+            return violation(
+                "freshness",
+                format!("board {to} accepted life {life} of {from} after life {newest}"),
+            );
         }
         *newest = life;
         Ok(())
     }
 
     /// A board is told to start a copy.
-    pub fn start(&mut self, board: usize, guest: GuestId, epoch: Epoch, machines: &[Machine]) -> Result<(), Violation> {
+    pub fn start(
+        &mut self,
+        board: usize,
+        guest: GuestId,
+        epoch: Epoch,
+        machines: &[Machine],
+    ) -> Result<(), Violation> {
         let who = (board, machines[board].life);
-        let first = *self.starts.entry((machines[board].node.era(), guest, epoch)).or_insert(who);
+        let first = *self
+            .starts
+            .entry((machines[board].node.era(), guest, epoch))
+            .or_insert(who);
         if first == who {
             return Ok(());
         }
-        violation("one epoch, one copy", format!("guest {guest} epoch {epoch} started by {first:?} and {who:?}"))
+        violation(
+            "one epoch, one copy",
+            format!("guest {guest} epoch {epoch} started by {first:?} and {who:?}"),
+        )
     }
 
     /// Looks at `board`, which has just done something, and at all others.
-    pub fn look(&mut self, board: usize, now: u64, machines: &[Machine], stats: &mut Stats) -> Result<(), Violation> {
+    pub fn look(
+        &mut self,
+        board: usize,
+        now: u64,
+        machines: &[Machine],
+        stats: &mut Stats,
+    ) -> Result<(), Violation> {
         let machine = &machines[board];
         let node = &*machine.node;
         if !machine.outbox.is_empty() {
@@ -154,12 +203,19 @@ impl Oracle {
         self.one_leader(board, machine)?;
         let era = node.era();
         let (_, seen_era, seen_commit, seen_applied) = self.looked[board];
-        let moved = era != seen_era || node.commit() != seen_commit || node.ledger().index != seen_applied;
+        let moved =
+            era != seen_era || node.commit() != seen_commit || node.ledger().index != seen_applied;
         if moved && !era.is_blank() {
             self.history(board, machines, seen_era == era, seen_commit, stats)?;
         }
         self.looked[board] = (machine.life, era, node.commit(), node.ledger().index);
         self.count(board, node, stats);
+        if node.counters().contradictions > 0 {
+            return violation(
+                "agreement",
+                format!("board {board} was told what contradicts what is agreed"),
+            );
+        }
         self.one_copy(board, now, machines)
     }
 
@@ -173,7 +229,14 @@ impl Oracle {
         if first == who {
             return Ok(());
         }
-        violation("one leader a term", format!("term {} of {:?}: {first:?} and {who:?}", node.term(), node.era()))
+        violation(
+            "one leader a term",
+            format!(
+                "term {} of {:?}: {first:?} and {who:?}",
+                node.term(),
+                node.era()
+            ),
+        )
     }
 
     fn history(
@@ -190,18 +253,25 @@ impl Oracle {
         if !self.histories.contains_key(&era) {
             self.founded(era, stats)?;
         }
-        let Some(history) = self.histories.get_mut(&era) else { return Ok(()) };
+        let Some(history) = self.histories.get_mut(&era) else {
+            return Ok(());
+        };
         let from = if same_era { seen_commit } else { Index(0) };
         let mut index = node.commit();
         while index > from {
-            let Some(entry) = node.entry(index) else { break };
+            let Some(entry) = node.entry(index) else {
+                break;
+            };
             let sum = hash(entry);
             let agreed = *history.agreed.entry(index).or_insert_with(|| {
                 note(&entry.decree, stats);
                 sum
             });
             if agreed != sum {
-                return violation("agreement", format!("board {board} has another entry at {index} of {era:?}: {entry:?}"));
+                return violation(
+                    "agreement",
+                    format!("board {board} has another entry at {index} of {era:?}: {entry:?}"),
+                );
             }
             index = index.previous();
         }
@@ -209,7 +279,13 @@ impl Oracle {
         if ledger.index.0.is_multiple_of(16) || !same_era {
             let sum = ledger.checksum();
             if *history.ledgers.entry(ledger.index).or_insert(sum) != sum {
-                return violation("agreement", format!("board {board} has another ledger at {} of {era:?}", ledger.index));
+                return violation(
+                    "agreement",
+                    format!(
+                        "board {board} has another ledger at {} of {era:?}",
+                        ledger.index
+                    ),
+                );
             }
         }
         if ledger.index >= history.newest {
@@ -219,9 +295,14 @@ impl Oracle {
                 let id = GuestId(at as u16);
                 let epoch = ledger.epoch(id);
                 if epoch < owner.0 {
-                    return violation("epochs grow", format!("guest {id} went from {} to {epoch}", owner.0));
+                    return violation(
+                        "epochs grow",
+                        format!("guest {id} went from {} to {epoch}", owner.0),
+                    );
                 }
-                let owned = ledger.guest(id).filter(|guest| guest.phase != Phase::Unowned);
+                let owned = ledger
+                    .guest(id)
+                    .filter(|guest| guest.phase != Phase::Unowned);
                 *owner = (epoch, owned.map(|guest| guest.owner));
             }
         }
@@ -232,7 +313,13 @@ impl Oracle {
     fn founded(&mut self, era: Era, stats: &mut Stats) -> Result<(), Violation> {
         stats.see("founded");
         if !self.newest_era.is_blank() && !self.may_reform && !self.majority_lost() {
-            return violation("memory", format!("{era:?} was founded while a majority of {:?} remembered", self.newest_era));
+            return violation(
+                "memory",
+                format!(
+                    "{era:?} was founded while a majority of {:?} remembered",
+                    self.newest_era
+                ),
+            );
         }
         self.may_reform = false;
         if era.generation >= self.newest_era.generation {
@@ -247,10 +334,19 @@ impl Oracle {
         let node = &*machines[board].node;
         for guest in 0..GUESTS {
             let id = GuestId(guest as u16);
-            let Some(epoch) = effective(&machines[board], guest, now) else { continue };
-            for (other, machine) in machines.iter().enumerate().filter(|&(other, _)| other != board) {
+            let Some(epoch) = effective(&machines[board], guest, now) else {
+                continue;
+            };
+            for (other, machine) in machines
+                .iter()
+                .enumerate()
+                .filter(|&(other, _)| other != board)
+            {
                 if machine.on && effective(machine, guest, now).is_some() {
-                    return violation("one copy", format!("guest {guest} has effects on boards {board} and {other} at {now}"));
+                    return violation(
+                        "one copy",
+                        format!("guest {guest} has effects on boards {board} and {other} at {now}"),
+                    );
                 }
             }
             if let Some(history) = self.histories.get(&node.era()) {
@@ -259,7 +355,9 @@ impl Oracle {
                 if epoch < newest || (epoch == newest && owner != Some(node.board())) {
                     return violation(
                         "ownership",
-                        format!("guest {id} has effects on board {board} in epoch {epoch}; agreed: {newest}, {owner:?}"),
+                        format!(
+                            "guest {id} has effects on board {board} in epoch {epoch}; agreed: {newest}, {owner:?}"
+                        ),
                     );
                 }
             }
@@ -288,7 +386,9 @@ impl Oracle {
 /// The epoch in which a board's copy of a guest may have effects now, by its own clock and whether or not it is awake.
 fn effective(machine: &Machine, guest: usize, now: u64) -> Option<Epoch> {
     let copy = machine.copies[guest].filter(|copy| !copy.frozen)?;
-    let permit = machine.node.permit(GuestId(guest as u16), machine.clock.local(now))?;
+    let permit = machine
+        .node
+        .permit(GuestId(guest as u16), machine.clock.local(now))?;
     (permit.epoch() == copy.epoch).then_some(copy.epoch)
 }
 
@@ -300,9 +400,18 @@ fn note(decree: &Decree, stats: &mut Stats) {
         }
         Decree::Join { .. } => stats.see("board_joined"),
         Decree::Fence { .. } => stats.see("fenced"),
-        Decree::Retire { reason: Reason::Displaced, .. } => stats.see("guest_displaced"),
-        Decree::Retire { reason: Reason::Drained, .. } => stats.see("guest_drained"),
-        Decree::Operate { operation: Operation::CreateGuest { .. }, .. } => stats.see("guest_created"),
+        Decree::Retire {
+            reason: Reason::Displaced,
+            ..
+        } => stats.see("guest_displaced"),
+        Decree::Retire {
+            reason: Reason::Drained,
+            ..
+        } => stats.see("guest_drained"),
+        Decree::Operate {
+            operation: Operation::CreateGuest { .. },
+            ..
+        } => stats.see("guest_created"),
         _ => {}
     }
 }

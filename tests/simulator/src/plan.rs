@@ -10,6 +10,10 @@ use crate::world::{Cast, FAIR, Weather, World};
 
 /// Something that goes wrong, or that an operator does.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a plan has some hundred of them, and lives once"
+)]
 pub enum Act {
     /// A board loses power.
     Crash(usize),
@@ -56,7 +60,7 @@ pub fn cast(dice: &mut Dice) -> Cast {
     let seatless = !witness && boards > 3 && dice.chance(400_000);
     let mut disks = if witness { 1 << (boards - 1) } else { 0 };
     if dice.chance(150_000) {
-        disks |= dice.next() & ((1 << boards) - 1);
+        disks |= dice.roll() & ((1 << boards) - 1);
     }
     Cast {
         boards,
@@ -73,10 +77,31 @@ pub fn cast(dice: &mut Dice) -> Cast {
 fn weather(dice: &mut Dice) -> Weather {
     match dice.below(6) {
         0 | 1 => FAIR,
-        2 => Weather { loss: 200_000, ..FAIR },
-        3 => Weather { loss: 20_000, twice: 50_000, flipped: 10_000, delay_min: 100, delay_max: 30_000 },
-        4 => Weather { loss: 5_000, twice: 10_000, flipped: 0, delay_min: 5_000, delay_max: 120_000 },
-        _ => Weather { loss: 50_000, twice: 200_000, flipped: 100_000, delay_min: 100, delay_max: 5_000 },
+        2 => Weather {
+            loss: 200_000,
+            ..FAIR
+        },
+        3 => Weather {
+            loss: 20_000,
+            twice: 50_000,
+            flipped: 10_000,
+            delay_min: 100,
+            delay_max: 30_000,
+        },
+        4 => Weather {
+            loss: 5_000,
+            twice: 10_000,
+            flipped: 0,
+            delay_min: 5_000,
+            delay_max: 120_000,
+        },
+        _ => Weather {
+            loss: 50_000,
+            twice: 200_000,
+            flipped: 100_000,
+            delay_min: 100,
+            delay_max: 5_000,
+        },
     }
 }
 
@@ -85,11 +110,16 @@ fn operation(dice: &mut Dice, boards: usize) -> Operation {
     let board = BoardId(dice.pick(boards) as u8);
     let on = dice.chance(500_000);
     match dice.below(8) {
-        0 | 1 => Operation::Want { guest, wanted: if on { Wanted::Running } else { Wanted::Stopped } },
+        0 | 1 => Operation::Want {
+            guest,
+            wanted: if on { Wanted::Running } else { Wanted::Stopped },
+        },
         2 => Operation::Restart { guest },
         3 | 4 => Operation::Drain { board, on },
         5 => Operation::Disarm { board, on },
-        6 => Operation::CreateGuest { spec: World::spec(dice.below(6) as u8) },
+        6 => Operation::CreateGuest {
+            spec: World::spec(dice.below(6) as u8),
+        },
         _ => Operation::DeleteGuest { guest },
     }
 }
@@ -191,7 +221,12 @@ pub fn perform(world: &mut World, act: &Act) -> Result<(), Violation> {
         Act::Flood(board) => {
             for step in 0..60 {
                 let board = (board + step) % boards;
-                world.order(board, Operation::Restart { guest: GuestId((step % 6) as u16) })?;
+                world.order(
+                    board,
+                    Operation::Restart {
+                        guest: GuestId((step % 6) as u16),
+                    },
+                )?;
             }
         }
         Act::Reform => reform(world)?,
@@ -209,7 +244,10 @@ fn crash(world: &mut World, board: usize) {
 /// The board that leads, if one does and is awake.
 #[must_use]
 pub fn leader(world: &World) -> Option<usize> {
-    world.machines.iter().position(|machine| machine.on && machine.node.leads())
+    world
+        .machines
+        .iter()
+        .position(|machine| machine.on && machine.node.leads())
 }
 
 /// What an operator does who knows that a majority's memory is gone: reforms around the seated board that remembers most.
@@ -231,10 +269,20 @@ pub fn reform(world: &mut World) -> Result<(), Violation> {
     let best = (0..world.machines.len())
         .filter(|&board| {
             let machine = &world.machines[board];
-            let seated = machine.node.ledger().seats.memory(BoardId(board as u8)).is_some();
+            let seated = machine
+                .node
+                .ledger()
+                .seats
+                .memory(BoardId(board as u8))
+                .is_some();
             machine.on && machine.paused_until <= world.now && seated
         })
-        .max_by_key(|&board| (world.machines[board].node.era().generation, world.machines[board].node.ledger().index));
+        .max_by_key(|&board| {
+            (
+                world.machines[board].node.era().generation,
+                world.machines[board].node.ledger().index,
+            )
+        });
     match best {
         Some(board) => world.reform(board),
         None => Ok(()),

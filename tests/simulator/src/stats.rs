@@ -70,7 +70,10 @@ impl Stats {
     /// What never happened.
     #[must_use]
     pub fn never_seen(&self) -> Vec<&'static str> {
-        RARE.iter().copied().filter(|what| !self.seen.contains_key(what)).collect()
+        RARE.iter()
+            .copied()
+            .filter(|what| !self.seen.contains_key(what))
+            .collect()
     }
 
     /// Adds another run's.

@@ -22,7 +22,10 @@ fn caught(mutation: Mutation) -> Option<(u64, Violation)> {
 
 fn demand(mutation: Mutation) {
     match caught(mutation) {
-        Some((seed, violation)) => println!("{mutation:?}: seed {seed}: {}: {}", violation.property, violation.detail),
+        Some((seed, violation)) => println!(
+            "{mutation:?}: seed {seed}: {}: {}",
+            violation.property, violation.detail
+        ),
         None => panic!("{mutation:?} was not seen in {SEEDS} seeds"),
     }
 }
@@ -44,9 +47,16 @@ fn directed(mutation: Mutation, disks: u64, plan: impl Fn(u64) -> Plan) {
         (cast.boards, cast.seatless, cast.disks, cast.guests) = (3, false, disks, 2);
         cast.witness = disks != 0;
         let plan = plan(seed);
-        assert_eq!(run(seed, &cast, &plan).1, Ok(()), "without the fault nothing is wrong");
+        assert_eq!(
+            run(seed, &cast, &plan).1,
+            Ok(()),
+            "without the fault nothing is wrong"
+        );
         cast.mutation = Some(mutation);
-        run(seed, &cast, &plan).1.err().filter(|violation| violation.property != "wholeness")
+        run(seed, &cast, &plan)
+            .1
+            .err()
+            .filter(|violation| violation.property != "wholeness")
     });
     println!("{mutation:?}: {seen:?}");
     assert!(seen.is_some(), "{mutation:?} was not seen");

@@ -13,7 +13,10 @@ fn receive_one(node: &mut RealNode<BOARDS>, now: Micros, frame: &[u8], out: &mut
 }
 
 fn main() {
-    let boards = std::env::args().nth(1).and_then(|given| given.parse().ok()).unwrap_or(8);
+    let boards = std::env::args()
+        .nth(1)
+        .and_then(|given| given.parse().ok())
+        .unwrap_or(8);
     let mut frames = 0u64;
     exchange::<BOARDS>(boards, &mut |node, now, frame, out| {
         frames += 1;

@@ -14,10 +14,12 @@ use cluster_proto::limits::{HEARTBEAT, LEASE};
 use cluster_proto::node::{Effect, Local, Node, Setup};
 use cluster_proto::wire::frame::{Party, Recipient};
 use cluster_proto::wire::message::Role;
-use stateright::{Model, Property};
 
 use crate::machine::{Clock, Disk, QuickTag};
 use crate::world::World;
+
+mod scope;
+pub use scope::{Fault, Scope};
 
 /// Boards of the model.
 pub const VOTERS: usize = 3;
@@ -32,79 +34,6 @@ const MEMORY: u64 = 3;
 const EVENTS: usize = 5_000;
 
 type ModelNode = Node<QuickTag, VOTERS, GUESTS, 1, 16>;
-
-/// What may go wrong in a step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fault {
-    /// Nothing.
-    None,
-    /// Frames from the first to the second are lost.
-    Cut(u8, u8),
-    /// A board is cut off.
-    Isolate(u8),
-    /// A board is stopped; what comes for it waits.
-    Stop(u8),
-    /// What a board sends arrives in the next step.
-    Hold(u8),
-    /// A board loses power, at the step's start.
-    Crash(u8),
-    /// A board gets power, at the step's start.
-    Boot(u8),
-    /// A board gets power at the step's start, and another is cut off.
-    BootWithout(u8, u8),
-    /// A board loses power and has it again after so many milliseconds, and frames from another to a third are lost.
-    Reboot(u8, u8),
-    /// An order is given to a board, while another is cut off.
-    Order(u8, u8),
-    /// All that a board sent in the last steps comes again, from whatever life.
-    Again(u8),
-}
-
-/// What is explored.
-#[derive(Clone, Debug)]
-pub struct Scope {
-    /// Whether the third voter is a witness with a journal.
-    pub witness: bool,
-    /// The length of a step in milliseconds.
-    pub step_ms: u64,
-    /// A frame's way in milliseconds.
-    pub delay_ms: u64,
-    /// What has happened, step by step, before the exploration begins.
-    pub before: Vec<Fault>,
-    /// How many steps.
-    pub depth: u8,
-    /// How many crashes.
-    pub crashes: u8,
-    /// The faults to choose from.
-    pub faults: Vec<Fault>,
-    /// The deliberate fault to make.
-    #[cfg(feature = "mutations")]
-    pub mutation: Option<cluster_proto::node::Mutation>,
-}
-
-impl Scope {
-    /// Every fault, with steps of 100 ms.
-    #[must_use]
-    pub fn whole(witness: bool, depth: u8) -> Self {
-        let mut faults = vec![Fault::None];
-        for board in 0..VOTERS as u8 {
-            faults.extend([Fault::Isolate(board), Fault::Stop(board), Fault::Hold(board)]);
-            faults.extend([Fault::Crash(board), Fault::Boot(board), Fault::Again(board)]);
-            faults.extend((0..VOTERS as u8).filter(|to| *to != board).map(|to| Fault::Cut(board, to)));
-        }
-        Self {
-            witness,
-            step_ms: 100,
-            delay_ms: 1,
-            before: Vec::new(),
-            depth,
-            crashes: 2,
-            faults,
-            #[cfg(feature = "mutations")]
-            mutation: None,
-        }
-    }
-}
 
 #[derive(Clone, Hash)]
 struct Station {
@@ -129,6 +58,10 @@ struct Mail {
 
 /// The state of the model.
 #[derive(Clone, Hash)]
+#[allow(
+    clippy::derived_hash_with_manual_eq,
+    reason = "equal is what has the same hash"
+)]
 pub struct Situation {
     depth: u8,
     crashes: u8,
@@ -158,7 +91,13 @@ impl PartialEq for Situation {
 
 impl std::fmt::Debug for Situation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} ms after {} steps: {:?}", self.now / 1_000, self.depth, self.violation)
+        write!(
+            f,
+            "{} ms after {} steps: {:?}",
+            self.now / 1_000,
+            self.depth,
+            self.violation
+        )
     }
 }
 
@@ -206,8 +145,15 @@ impl Situation {
     }
 
     fn clock(&self, board: usize) -> Clock {
-        let ppm = [-i64::from(DRIFT_PPM), i64::from(DRIFT_PPM), i64::from(DRIFT_PPM)][board];
-        Clock { base: self.stations[board].base, ppm }
+        let ppm = [
+            -i64::from(DRIFT_PPM),
+            i64::from(DRIFT_PPM),
+            i64::from(DRIFT_PPM),
+        ][board];
+        Clock {
+            base: self.stations[board].base,
+            ppm,
+        }
     }
 
     fn boot(&mut self, board: usize, scope: &Scope) {
@@ -222,7 +168,11 @@ impl Situation {
             key: [3; 32],
             incarnation: Incarnation(station.life * 16 + board as u64 + 1),
             seed: station.life * 16 + board as u64,
-            capacity: Capacity { memory_mib: 1_024, cores: 4, class: 1 },
+            capacity: Capacity {
+                memory_mib: 1_024,
+                cores: 4,
+                class: 1,
+            },
             manifest: 1,
             journal: station.disk.is_some(),
             heartbeat: HEARTBEAT,
@@ -244,7 +194,11 @@ impl Situation {
                     incarnation: Incarnation(0),
                     tenure: cluster_proto::ids::Tenure(0),
                     fenced_at: cluster_proto::ids::Index(0),
-                    capacity: Capacity { memory_mib: 0, cores: 0, class: 0 },
+                    capacity: Capacity {
+                        memory_mib: 0,
+                        cores: 0,
+                        class: 0,
+                    },
                 });
                 seats.add(BoardId(at as u8));
             }
@@ -270,27 +224,58 @@ impl Situation {
     /// Lets one step pass.
     fn pass(&mut self, fault: Fault, scope: &Scope) {
         self.depth += 1;
-        let weather = Weather { fault, end: self.now + scope.step_ms * 1_000, scope };
+        let weather = Weather {
+            fault,
+            end: self.now + scope.step_ms * 1_000,
+            scope,
+        };
         let oldest = self.now.saturating_sub(MEMORY * scope.step_ms * 1_000);
         self.sent.retain(|mail| mail.due >= oldest);
         let before = self.sent.clone();
         let mut reboot_at = None;
         match fault {
             Fault::Crash(board) => self.crash(usize::from(board)),
-            Fault::Boot(board) | Fault::BootWithout(board, _) => self.boot(usize::from(board), scope),
+            Fault::Boot(board) | Fault::BootWithout(board, _) => {
+                self.boot(usize::from(board), scope)
+            }
             Fault::Reboot(board, ms) => {
                 self.crash(usize::from(board));
                 reboot_at = Some((self.now + u64::from(ms) * 1_000, usize::from(board)));
             }
+            Fault::Only(board) => {
+                self.now = weather.end;
+                return self.call(usize::from(board), &weather, &mut |node, now, out| {
+                    node.tick(now, out)
+                });
+            }
+            Fault::Deliver => {
+                if !self.mail.is_empty() {
+                    let mail = self.mail.remove(0);
+                    self.now = self.now.max(mail.due);
+                    self.arrive(mail, &weather);
+                }
+                return;
+            }
             Fault::Again(board) => {
-                let again = before.iter().filter(|mail| mail.from == board).map(|mail| Mail { due: self.now, ..mail.clone() });
+                let again = before
+                    .iter()
+                    .filter(|mail| mail.from == board)
+                    .map(|mail| Mail {
+                        due: self.now,
+                        ..mail.clone()
+                    });
                 self.mail.extend(again);
             }
             Fault::Order(board, _) => {
                 self.request += 1;
-                let id = RequestId { operator: 1, request: self.request };
+                let id = RequestId {
+                    operator: 1,
+                    request: self.request,
+                };
                 let order = Operation::DisarmAll { on: false };
-                self.call(usize::from(board), &weather, &mut |node, now, out| node.command(now, id.clone(), order.clone(), out));
+                self.call(usize::from(board), &weather, &mut |node, now, out| {
+                    node.command(now, id.clone(), order.clone(), out)
+                });
             }
             _ => {}
         }
@@ -317,12 +302,23 @@ impl Situation {
     }
 
     fn wakes(&self, weather: &Weather<'_>) -> Option<(u64, usize)> {
-        let due = |board: usize| self.clock(board).when(self.stations[board].node.deadline()).max(self.now);
-        (0..VOTERS).filter(|&board| self.stations[board].on && !Self::stopped(weather, board)).map(|board| (due(board), board)).min()
+        let due = |board: usize| {
+            self.clock(board)
+                .when(self.stations[board].node.deadline())
+                .max(self.now)
+        };
+        (0..VOTERS)
+            .filter(|&board| self.stations[board].on && !Self::stopped(weather, board))
+            .map(|board| (due(board), board))
+            .min()
     }
 
     fn next_mail(&self) -> Option<(u64, usize)> {
-        self.mail.iter().enumerate().map(|(at, mail)| (mail.due, at)).min()
+        self.mail
+            .iter()
+            .enumerate()
+            .map(|(at, mail)| (mail.due, at))
+            .min()
     }
 
     fn next_due(&self, weather: &Weather<'_>) -> u64 {
@@ -337,11 +333,12 @@ impl Situation {
             return false;
         }
         self.now = self.now.max(due);
-        if let Some((_, at)) = self.next_mail().filter(|(at, _)| *at <= self.now) {
+        // A board that has slept looks at its clock before it looks at its mail.
+        if let Some((_, board)) = self.wakes(weather).filter(|(at, _)| *at <= self.now) {
+            self.call(board, weather, &mut |node, now, out| node.tick(now, out));
+        } else if let Some((_, at)) = self.next_mail() {
             let mail = self.mail.remove(at);
             self.arrive(mail, weather);
-        } else if let Some((_, board)) = self.wakes(weather) {
-            self.call(board, weather, &mut |node, now, out| node.tick(now, out));
         }
         true
     }
@@ -357,7 +354,9 @@ impl Situation {
             return;
         }
         let mut accepted = false;
-        self.call(to, weather, &mut |node, now, out| accepted = node.receive(now, &mail.frame, out));
+        self.call(to, weather, &mut |node, now, out| {
+            accepted = node.receive(now, &mail.frame, out)
+        });
         let newest = &mut self.stations[to].lives[usize::from(mail.from)];
         if accepted && mail.life < *newest {
             self.violation = Some("freshness");
@@ -392,11 +391,19 @@ impl Situation {
                 copies[guest.at()] = Some((epoch, false));
                 events.push(Local::Started { guest, epoch });
             }
-            Effect::Freeze { guest, .. } => copies[guest.at()] = copies[guest.at()].map(|copy| (copy.0, true)),
-            Effect::Resume { guest, .. } => copies[guest.at()] = copies[guest.at()].map(|copy| (copy.0, false)),
+            Effect::Freeze { guest, .. } => {
+                copies[guest.at()] = copies[guest.at()].map(|copy| (copy.0, true))
+            }
+            Effect::Resume { guest, .. } => {
+                copies[guest.at()] = copies[guest.at()].map(|copy| (copy.0, false))
+            }
             Effect::Destroy { guest, epoch } => {
                 copies[guest.at()] = None;
-                events.push(Local::Gone { guest, epoch, reason: Reason::Operator });
+                events.push(Local::Gone {
+                    guest,
+                    epoch,
+                    reason: Reason::Operator,
+                });
             }
             Effect::Answer { .. } => {}
         };
@@ -405,7 +412,9 @@ impl Situation {
             self.post(board as u8, to, frame, weather);
         }
         for event in events {
-            self.call(board, weather, &mut |node, now, out| node.local(now, event, out));
+            self.call(board, weather, &mut |node, now, out| {
+                node.local(now, event, out)
+            });
         }
         self.look(board);
     }
@@ -418,16 +427,24 @@ impl Situation {
             };
             let lost = match weather.fault {
                 Fault::Cut(a, b) => (a, b) == (from, board),
-                Fault::Isolate(cut) | Fault::BootWithout(_, cut) | Fault::Order(_, cut) => cut == from || cut == board,
+                Fault::Isolate(cut) | Fault::BootWithout(_, cut) | Fault::Order(_, cut) => {
+                    cut == from || cut == board
+                }
                 Fault::Reboot(..) => (from, board) == (1, 0),
                 _ => false,
             };
-            if !meant || lost {
+            if !meant || lost || !self.stations[usize::from(board)].on {
                 continue;
             }
             let late = weather.fault == Fault::Hold(from);
             let due = if late { weather.end } else { self.now } + weather.scope.delay_ms * 1_000;
-            let mail = Mail { due, from, life: self.stations[usize::from(from)].life, to: board, frame: frame.clone() };
+            let mail = Mail {
+                due,
+                from,
+                life: self.stations[usize::from(from)].life,
+                to: board,
+                frame: frame.clone(),
+            };
             if weather.scope.faults.contains(&Fault::Again(from)) {
                 self.sent.push(mail.clone());
             }
@@ -438,6 +455,9 @@ impl Situation {
     /// Looks for a property that does not hold, now that `board` has done something.
     fn look(&mut self, board: usize) {
         let node = self.stations[board].node.clone();
+        if node.counters().contradictions > 0 {
+            self.violation = Some("agreement");
+        }
         if node.role() == Role::Leader {
             let leaders = Arc::make_mut(&mut self.leaders);
             if *leaders.entry(node.term().0).or_insert(board as u8) != board as u8 {
@@ -469,69 +489,39 @@ impl Situation {
     fn effective(&self, board: usize, guest: usize) -> Option<Epoch> {
         let station = &self.stations[board];
         let (epoch, frozen) = station.copies[guest]?;
-        let permit = station.node.permit(GuestId(guest as u16), self.clock(board).local(self.now))?;
+        let permit = station
+            .node
+            .permit(GuestId(guest as u16), self.clock(board).local(self.now))?;
         (station.on && !frozen && permit.epoch() == epoch).then_some(epoch)
     }
 
     fn look_at_guest(&mut self, board: usize, guest: usize) {
-        let Some(epoch) = self.effective(board, guest) else { return };
+        let Some(epoch) = self.effective(board, guest) else {
+            return;
+        };
         let others = (0..VOTERS).filter(|&other| other != board);
-        if others.clone().any(|other| self.effective(other, guest).is_some()) {
+        if others
+            .clone()
+            .any(|other| self.effective(other, guest).is_some())
+        {
             self.violation = Some("one copy");
         }
         let id = GuestId(guest as u16);
         for other in others {
             let station = &self.stations[other];
             let ledger = station.node.ledger();
-            if station.on && station.node.era() == self.stations[board].node.era() && ledger.epoch(id) >= epoch {
-                let owner = ledger.guest(id).filter(|guest| guest.phase != Phase::Unowned).map(|guest| guest.owner);
+            if station.on
+                && station.node.era() == self.stations[board].node.era()
+                && ledger.epoch(id) >= epoch
+            {
+                let owner = ledger
+                    .guest(id)
+                    .filter(|guest| guest.phase != Phase::Unowned)
+                    .map(|guest| guest.owner);
                 if ledger.epoch(id) > epoch || owner != Some(BoardId(board as u8)) {
                     self.violation = Some("ownership");
                 }
             }
         }
-    }
-}
-
-impl Model for Scope {
-    type State = Situation;
-    type Action = Fault;
-
-    fn init_states(&self) -> Vec<Self::State> {
-        vec![Situation::settled(self)]
-    }
-
-    fn actions(&self, state: &Self::State, actions: &mut Vec<Self::Action>) {
-        if state.depth >= self.depth || state.violation.is_some() {
-            return;
-        }
-        let on = |board: u8| state.stations[usize::from(board)].on;
-        actions.extend(self.faults.iter().filter(|fault| match fault {
-            Fault::Crash(board) | Fault::Reboot(board, _) => on(*board) && state.crashes < self.crashes,
-            Fault::Boot(board) | Fault::BootWithout(board, _) => !on(*board),
-            Fault::Isolate(board) | Fault::Stop(board) | Fault::Hold(board) | Fault::Again(board) => on(*board),
-            Fault::Order(board, _) => on(*board),
-            Fault::Cut(from, to) => on(*from) && on(*to),
-            Fault::None => true,
-        }));
-    }
-
-    fn next_state(&self, last: &Self::State, fault: Self::Action) -> Option<Self::State> {
-        let mut next = last.clone();
-        next.crashes += u8::from(matches!(fault, Fault::Crash(_) | Fault::Reboot(..)));
-        next.pass(fault, self);
-        Some(next)
-    }
-
-    fn properties(&self) -> Vec<Property<Self>> {
-        vec![
-            Property::always("safe", |_, state: &Situation| state.violation.is_none()),
-            Property::sometimes("a guest runs", |_, state: &Situation| {
-                state.stations.iter().any(|station| station.copies.iter().any(Option::is_some))
-            }),
-            Property::sometimes("a guest has moved", |_, state: &Situation| {
-                state.stations.iter().flat_map(|station| station.copies).flatten().any(|(epoch, _)| epoch.0 & 0xffff_ffff > 1)
-            }),
-        ]
     }
 }

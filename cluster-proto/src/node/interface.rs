@@ -1,0 +1,159 @@
+//! What goes into a node and what comes out of it.
+
+use crate::ids::{BoardId, Epoch, GuestId, Incarnation, Span};
+#[cfg(doc)]
+use crate::lease::Permit;
+use crate::ledger::types::{Capacity, Outcome, Reason, RequestId};
+#[cfg(doc)]
+use crate::node::Node;
+use crate::wire::frame::Recipient;
+
+/// What a node needs to know of itself.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Its number.
+    pub board: BoardId,
+    /// The cluster's tag, the same in every board's package.
+    pub cluster: u32,
+    /// The cluster's key.
+    pub key: [u8; 32],
+    /// Which life this is: 64 bits of entropy from this boot, never zero.
+    pub incarnation: Incarnation,
+    /// 64 more bits of entropy, for everything that is to be random later.
+    pub seed: u64,
+    /// What it has for guests.
+    pub capacity: Capacity,
+    /// The digest of the manifest from which the first ledger is made.
+    pub manifest: u64,
+    /// Whether its driver keeps a journal.
+    pub journal: bool,
+    /// Between two heartbeats.
+    pub heartbeat: Span,
+    /// How long a lease runs.
+    pub lease: Span,
+    /// The bound on clock drift in parts per million.
+    pub drift_ppm: u32,
+    /// Which deliberate fault to make.
+    #[cfg(feature = "mutations")]
+    pub mutation: Option<Mutation>,
+}
+
+/// Deliberate faults, each of which breaks one rule on which a proof rests.
+#[cfg(feature = "mutations")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mutation {
+    /// A promise lasts as long as a lease, whatever the clocks do.
+    LeaseWithoutDrift,
+    /// An acknowledgement says that it is backed by a promise, and is not.
+    EmptyPromise,
+    /// Whoever sits on a board with a seat is counted, whatever it remembers.
+    AmnesiacCounts,
+    /// A voter forgets for whom it voted.
+    VoteForgotten,
+    /// A board goes on with the copy that it has, whatever its epoch and tenure.
+    EpochIgnored,
+    /// A fence is accepted while promises run.
+    FenceAtOnce,
+    /// Replay protection compares sequence numbers, and not lives.
+    CounterOnly,
+    /// A voter accepts fences as soon as it has booted or its configuration has changed.
+    NoQuietTime,
+}
+
+/// What a driver is to do. Effects are carried out in order; whatever follows a `Persist` waits until that is durable.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Effect<'a> {
+    /// Send a frame.
+    Send {
+        /// To whom.
+        to: Recipient,
+        /// Its bytes.
+        frame: &'a [u8],
+    },
+    /// Make a journal record durable.
+    Persist {
+        /// Where it belongs.
+        place: Journal,
+        /// Its bytes.
+        record: &'a [u8],
+    },
+    /// Start a guest from its images. Its output needs a [`Permit`] of this epoch.
+    Start {
+        /// Which.
+        guest: GuestId,
+        /// In which ownership epoch.
+        epoch: Epoch,
+    },
+    /// Stop a copy's processors; it may go on later.
+    Freeze {
+        /// Which.
+        guest: GuestId,
+        /// In which ownership epoch.
+        epoch: Epoch,
+    },
+    /// Let a frozen copy go on.
+    Resume {
+        /// Which.
+        guest: GuestId,
+        /// In which ownership epoch.
+        epoch: Epoch,
+    },
+    /// Destroy a copy, and report it by [`Local::Gone`].
+    Destroy {
+        /// Which.
+        guest: GuestId,
+        /// In which ownership epoch.
+        epoch: Epoch,
+    },
+    /// A command that came through [`Node::command`] has its outcome.
+    Answer {
+        /// Which.
+        id: RequestId,
+        /// What became of it.
+        outcome: Outcome,
+    },
+}
+
+/// Where a journal record belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Journal {
+    /// Behind the last.
+    Append,
+    /// At the start of a new journal, beside the old one.
+    Begin,
+    /// Behind the last of the new journal, which replaces the old one when this record is durable.
+    Complete,
+}
+
+/// Takes effects.
+pub trait Sink {
+    /// One more effect.
+    fn emit(&mut self, effect: Effect<'_>);
+}
+
+impl<F: FnMut(Effect<'_>)> Sink for F {
+    fn emit(&mut self, effect: Effect<'_>) {
+        self(effect);
+    }
+}
+
+/// What happened to this board's copies of guests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// A copy runs.
+    Started {
+        /// Which.
+        guest: GuestId,
+        /// In which epoch.
+        epoch: Epoch,
+    },
+    /// There is no copy any more: destroyed, never started, or ended by itself.
+    Gone {
+        /// Which.
+        guest: GuestId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// Why.
+        reason: Reason,
+    },
+}

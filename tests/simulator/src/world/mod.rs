@@ -1,0 +1,432 @@
+//! A whole cluster in one process: boards, network, disks and time, moved from event to event by one seed.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+use cluster_proto::ids::{Epoch, Micros};
+use cluster_proto::ledger::types::Reason;
+use cluster_proto::node::Local;
+
+use crate::dice::Dice;
+use crate::machine::{BOARDS, Clock, GUESTS, Machine, Running, Tray, Work};
+use crate::oracle::{Oracle, Violation};
+use crate::stats::Stats;
+
+mod boards;
+mod network;
+
+/// What a cluster is made of.
+#[derive(Clone, Debug)]
+pub struct Cast {
+    /// How many boards, the witness included.
+    pub boards: u8,
+    /// Whether the last one is a witness.
+    pub witness: bool,
+    /// Whether the last board has no seat.
+    pub seatless: bool,
+    /// Which boards keep a journal.
+    pub disks: u64,
+    /// The stated bound on drift, in parts per million; clocks use all of it.
+    pub drift_ppm: u32,
+    /// How many guests.
+    pub guests: u8,
+    /// The deliberate fault to make.
+    #[cfg(feature = "mutations")]
+    pub mutation: Option<cluster_proto::node::Mutation>,
+}
+
+/// How the network treats frames.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// Lost frames per million.
+    pub loss: u32,
+    /// Frames per million that arrive twice.
+    pub twice: u32,
+    /// Frames per million with a flipped bit.
+    pub flipped: u32,
+    /// The shortest delay in microseconds.
+    pub delay_min: u64,
+    /// The longest delay in microseconds.
+    pub delay_max: u64,
+}
+
+/// Links of one millisecond, and no losses.
+pub const FAIR: Weather = Weather {
+    loss: 0,
+    twice: 0,
+    flipped: 0,
+    delay_min: 900,
+    delay_max: 1_100,
+};
+
+/// What a write takes in microseconds, and a copy to start.
+const DISK_MIN: u64 = 50;
+const DISK_MAX: u64 = 4_000;
+const START_MIN: u64 = 2_000;
+const START_MAX: u64 = 60_000;
+/// Frames that reach a paused board are kept for it for so long, in microseconds.
+const PAUSE_BACKLOG: u64 = 400_000;
+
+enum Happening {
+    /// A frame arrives: to whom, from whom in which life, and whether it was touched.
+    Arrive {
+        to: usize,
+        from: usize,
+        life: u64,
+        touched: bool,
+        frame: Rc<[u8]>,
+    },
+    /// A node asked to be woken.
+    Wake { board: usize, life: u64 },
+    /// A driver has done something to a copy.
+    Local {
+        board: usize,
+        life: u64,
+        event: Local,
+    },
+    /// A disk has finished.
+    Disk { board: usize, life: u64 },
+}
+
+struct Due {
+    at: u64,
+    order: u64,
+    what: Happening,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// The simulated world.
+pub struct World {
+    /// Its cast.
+    pub cast: Cast,
+    /// True time in microseconds.
+    pub now: u64,
+    /// Its boards.
+    pub machines: Vec<Machine>,
+    /// Frames from the first to the second do not arrive.
+    pub cut: [[bool; BOARDS]; BOARDS],
+    /// The weather.
+    pub weather: Weather,
+    /// How likely a start fails, per million.
+    pub start_fails: u32,
+    /// Who looks.
+    pub oracle: Oracle,
+    /// What was counted.
+    pub stats: Stats,
+    dice: Dice,
+    queue: BinaryHeap<Reverse<Due>>,
+    order: u64,
+    kept: Vec<network::Kept>,
+    tray: Tray,
+    request: u64,
+    /// Around which board, in which life, the operator ordered the last reform.
+    pub reforming: Option<(usize, u64)>,
+    /// Outcomes of orders, with the time at which they came.
+    pub answers: u64,
+    /// When each guest was last told to start, and where.
+    pub started: [(u64, usize, Epoch); GUESTS],
+}
+
+impl World {
+    /// Boards without power.
+    #[must_use]
+    pub fn new(cast: Cast, seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let drift = i64::from(cast.drift_ppm);
+        let machines = (0..usize::from(cast.boards))
+            .map(|at| {
+                // The bound is used to its ends: every second clock is as fast or as slow as it may be.
+                let ppm = match dice.below(4) {
+                    0 => drift,
+                    1 => -drift,
+                    _ => dice.between(0, 2 * cast.drift_ppm as u64) as i64 - drift,
+                };
+                let clock = Clock {
+                    base: dice.between(1, 1 << 40),
+                    ppm,
+                };
+                let witness = cast.witness && at + 1 == usize::from(cast.boards);
+                Machine::new(clock, cast.disks & (1 << at) != 0, witness)
+            })
+            .collect();
+        Self {
+            cast,
+            now: 0,
+            machines,
+            cut: [[false; BOARDS]; BOARDS],
+            weather: FAIR,
+            start_fails: 0,
+            oracle: Oracle::default(),
+            stats: Stats::default(),
+            dice,
+            queue: BinaryHeap::new(),
+            order: 0,
+            kept: Vec::new(),
+            tray: Tray::default(),
+            request: 0,
+            reforming: None,
+            answers: 0,
+            started: [(0, 0, Epoch(0)); GUESTS],
+        }
+    }
+
+    fn schedule(&mut self, at: u64, what: Happening) {
+        self.order += 1;
+        self.queue.push(Reverse(Due {
+            at: at.max(self.now),
+            order: self.order,
+            what,
+        }));
+    }
+
+    /// Goes on to true time `until`.
+    ///
+    /// # Errors
+    /// The first property that does not hold.
+    pub fn run_to(&mut self, until: u64) -> Result<(), Violation> {
+        while let Some(Reverse(due)) = self.queue.peek() {
+            if due.at > until {
+                break;
+            }
+            let Some(Reverse(due)) = self.queue.pop() else {
+                break;
+            };
+            self.now = due.at;
+            self.step(due.what)?;
+        }
+        self.now = until;
+        Ok(())
+    }
+
+    fn lives(&self, board: usize, life: u64) -> bool {
+        self.machines[board].on && self.machines[board].life == life
+    }
+
+    fn step(&mut self, what: Happening) -> Result<(), Violation> {
+        match what {
+            Happening::Arrive {
+                to,
+                from,
+                life,
+                touched,
+                frame,
+            } => self.arrive(to, from, life, touched, frame),
+            Happening::Wake { board, life } => {
+                if !self.lives(board, life) || (self.machines[board].wake_at > self.now) {
+                    return Ok(());
+                }
+                if let Some(at) = self.paused(board) {
+                    self.machines[board].wake_at = at;
+                    self.schedule(at, Happening::Wake { board, life });
+                    return Ok(());
+                }
+                self.enter(board, |node, now, tray| node.tick(now, tray))
+            }
+            Happening::Local { board, life, event } => {
+                if !self.lives(board, life) {
+                    return Ok(());
+                }
+                if let Some(at) = self.paused(board) {
+                    self.schedule(at, Happening::Local { board, life, event });
+                    return Ok(());
+                }
+                self.enter(board, |node, now, tray| node.local(now, event, tray))
+            }
+            Happening::Disk { board, life } => {
+                if self.lives(board, life) {
+                    self.drain_outbox(board)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn paused(&self, board: usize) -> Option<u64> {
+        let until = self.machines[board].paused_until;
+        (until > self.now).then_some(until)
+    }
+
+    fn arrive(
+        &mut self,
+        to: usize,
+        from: usize,
+        life: u64,
+        touched: bool,
+        frame: Rc<[u8]>,
+    ) -> Result<(), Violation> {
+        if !self.machines[to].on {
+            return Ok(());
+        }
+        if let Some(at) = self.paused(to) {
+            if at - self.now < PAUSE_BACKLOG {
+                self.schedule(
+                    at,
+                    Happening::Arrive {
+                        to,
+                        from,
+                        life,
+                        touched,
+                        frame,
+                    },
+                );
+            }
+            return Ok(());
+        }
+        let mut accepted = false;
+        self.enter(to, |node, now, tray| {
+            accepted = node.receive(now, &frame, tray)
+        })?;
+        if accepted {
+            self.oracle
+                .accepted(to, from, life, touched, &self.machines)?;
+        }
+        Ok(())
+    }
+
+    /// Calls a node, checks every property, and carries out what it wants.
+    fn enter(
+        &mut self,
+        board: usize,
+        call: impl FnOnce(&mut crate::machine::SimNode, Micros, &mut Tray),
+    ) -> Result<(), Violation> {
+        self.stats.steps += 1;
+        let mut tray = std::mem::take(&mut self.tray);
+        let machine = &mut self.machines[board];
+        let local = machine.clock.local(self.now);
+        call(&mut machine.node, local, &mut tray);
+        for work in tray.0.drain(..) {
+            if self.machines[board].disk.is_some() {
+                self.queue_work(board, work);
+            } else {
+                self.carry_out(board, work)?;
+            }
+        }
+        self.tray = tray;
+        self.drain_outbox(board)?;
+        self.oracle
+            .look(board, self.now, &self.machines, &mut self.stats)?;
+        self.plan_wake(board);
+        Ok(())
+    }
+
+    fn plan_wake(&mut self, board: usize) {
+        let machine = &mut self.machines[board];
+        let due = machine
+            .clock
+            .when(machine.node.deadline())
+            .max(self.now + 1);
+        if machine.wake_at <= self.now || due < machine.wake_at {
+            machine.wake_at = due;
+            let life = machine.life;
+            self.schedule(due, Happening::Wake { board, life });
+        }
+    }
+
+    /// Puts an effect behind whatever its disk still has to do.
+    fn queue_work(&mut self, board: usize, work: Work) {
+        let lag = if matches!(work, Work::Persist(..)) {
+            self.dice.between(DISK_MIN, DISK_MAX)
+        } else {
+            0
+        };
+        let machine = &mut self.machines[board];
+        let at = machine
+            .outbox
+            .back()
+            .map_or(self.now, |last| last.0.max(self.now))
+            + lag;
+        machine.outbox.push_back((at, work));
+        if at > self.now {
+            let life = machine.life;
+            self.schedule(at, Happening::Disk { board, life });
+        }
+    }
+
+    fn drain_outbox(&mut self, board: usize) -> Result<(), Violation> {
+        while let Some((at, _)) = self.machines[board].outbox.front() {
+            if *at > self.now {
+                break;
+            }
+            if let Some((_, work)) = self.machines[board].outbox.pop_front() {
+                self.carry_out(board, work)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, board: usize, work: Work) -> Result<(), Violation> {
+        let life = self.machines[board].life;
+        match work {
+            Work::Send(to, frame) => self.send(board, to, frame),
+            Work::Persist(place, record) => {
+                if let Some(disk) = &mut self.machines[board].disk {
+                    disk.write(place, record);
+                }
+            }
+            Work::Start(guest, epoch) => {
+                self.oracle.start(board, guest, epoch, &self.machines)?;
+                self.started[guest.at()] = (self.now, board, epoch);
+                let delay = self.dice.between(START_MIN, START_MAX);
+                let fails = self.dice.chance(self.start_fails);
+                let event = if fails {
+                    self.stats.see("start_failed");
+                    Local::Gone {
+                        guest,
+                        epoch,
+                        reason: Reason::StartFailed,
+                    }
+                } else {
+                    self.machines[board].copies[guest.at()] = Some(Running {
+                        epoch,
+                        frozen: false,
+                    });
+                    Local::Started { guest, epoch }
+                };
+                self.schedule(self.now + delay, Happening::Local { board, life, event });
+            }
+            Work::Freeze(guest, _) => {
+                if let Some(copy) = &mut self.machines[board].copies[guest.at()] {
+                    copy.frozen = true;
+                }
+                self.stats.see("frozen");
+            }
+            Work::Resume(guest, epoch) => {
+                self.stats.see("resumed");
+                if let Some(copy) = &mut self.machines[board].copies[guest.at()]
+                    && copy.epoch == epoch
+                {
+                    copy.frozen = false;
+                }
+            }
+            Work::Destroy(guest, epoch) => {
+                self.machines[board].copies[guest.at()] = None;
+                let event = Local::Gone {
+                    guest,
+                    epoch,
+                    reason: Reason::Operator,
+                };
+                let delay = self.dice.between(100, 5_000);
+                self.schedule(self.now + delay, Happening::Local { board, life, event });
+            }
+            Work::Answer(..) => self.answers += 1,
+        }
+        Ok(())
+    }
+}
