@@ -1,0 +1,76 @@
+//! What is counted, with what it may be and what the peers' is.
+
+/// A figure; less is better for all of them.
+pub struct Figure {
+    /// Its name, with its unit.
+    pub key: &'static str,
+    /// The most that it may be.
+    pub most: f64,
+    /// KVM (Linux 6.1, nVHE, with QEMU) on the same emulated board, where it was counted.
+    pub kvm: Option<f64>,
+    /// Xen 4.17, likewise.
+    pub xen: Option<f64>,
+    /// Digits behind the point.
+    digits: usize,
+}
+
+impl Figure {
+    /// Whether the value is within the budget. What is no number is not.
+    pub fn is_met(&self, value: f64) -> bool {
+        value <= self.most
+    }
+
+    /// A value as it is printed.
+    pub fn show(&self, value: f64) -> String {
+        format!("{value:.*}", self.digits)
+    }
+}
+
+const fn figure(key: &'static str, most: f64, digits: usize) -> Figure {
+    Figure {
+        key,
+        most,
+        kvm: None,
+        xen: None,
+        digits,
+    }
+}
+
+const fn peers(mut figure: Figure, kvm: f64, xen: f64) -> Figure {
+    figure.kvm = Some(kvm);
+    figure.xen = Some(xen);
+    figure
+}
+
+/// All figures of a board, in the order in which they are printed. The peers' `timer` is how late the interrupted code
+/// goes on, which is a little more than how late its handler runs; a trapped UART is KVM's user-space device and Xen's own.
+pub const FIGURES: [Figure; 14] = [
+    peers(figure("hvc_instructions", 200.0, 1), 1515.0, 482.0),
+    peers(figure("vgic_mmio_instructions", 350.0, 1), 2340.0, 597.0),
+    peers(figure("uart_instructions", 300.0, 1), 7450.0, 636.0),
+    peers(figure("ipi_instructions", 1200.0, 1), 5940.0, 2175.0),
+    figure("ipi_wfi_instructions", 2000.0, 1),
+    peers(figure("timer_instructions", 600.0, 1), 5840.0, 1057.0),
+    figure("timer_wfi_instructions", 900.0, 1),
+    peers(figure("boot_ratio", 1.003, 5), 1.048, 1.026),
+    figure("boot_console_ratio", 1.01, 5),
+    figure("entry_to_guest_ms", 50.0, 3),
+    figure("image_bytes", 1_048_576.0, 0),
+    figure("board_memory_bytes", 16_777_216.0, 0),
+    figure("idle_instructions_per_second", 200_000.0, 0),
+    figure("fairness_deviation_points", 2.0, 3),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_met_up_to_its_last_digit() {
+        let figure = figure("x", 1.003, 5);
+        assert!(figure.is_met(1.003));
+        assert!(!figure.is_met(1.003_01));
+        assert!(!figure.is_met(f64::NAN));
+        assert_eq!(figure.show(1.0), "1.00000");
+    }
+}

@@ -1,0 +1,174 @@
+//! Counts what Hearth costs: `bench boot [--json] [--runs N]`, which `scripts/bench` runs.
+//!
+//! Everything is counted under QEMU's `-icount shift=0,sleep=off`, where a nanosecond of the board's time is one instruction. So
+//! figures are the same on every machine, and say nothing about caches, memory or the host. [`figures`] has what is counted, with
+//! budgets and peers; [`measure`] boots the boards; [`bare`] boots Debian without a hypervisor, for the ratios.
+
+mod bare;
+mod figures;
+mod measure;
+
+use std::process::ExitCode;
+
+use figures::{FIGURES, Figure};
+
+const USAGE: &str = "usage: scripts/bench boot [--json] [--runs N]
+  boot      the figures of one board: traps, interrupts, Debian's boot, memory, fairness
+  --json    one object on standard output instead of a table
+  --runs N  count everything N times (1 to 9); the worst counts, and the table shows how far the runs lie apart
+It exits with 1 when a figure misses its budget, and with 2 when it could not be counted.";
+
+struct Options {
+    json: bool,
+    runs: u32,
+}
+
+/// What the command line asks for.
+fn options(mut words: impl Iterator<Item = String>) -> Option<Options> {
+    if words.next()? != "boot" {
+        return None;
+    }
+    let mut options = Options {
+        json: false,
+        runs: 1,
+    };
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--json" => options.json = true,
+            "--runs" => {
+                options.runs = words.next()?.parse().ok().filter(|n| (1..=9).contains(n))?
+            }
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
+/// A figure's worst run and how far the runs lie apart.
+struct Counted {
+    figure: &'static Figure,
+    worst: f64,
+    spread: f64,
+}
+
+fn main() -> ExitCode {
+    let Some(options) = options(std::env::args().skip(1)) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    // A board that fails ends in a panic that shows its console.
+    let measured = std::panic::catch_unwind(|| (0..options.runs).map(|_| measure::all()).collect());
+    let Ok(runs): Result<Vec<Vec<(&str, f64)>>, _> = measured else {
+        return ExitCode::from(2);
+    };
+    let counted: Vec<_> = FIGURES.iter().map(|figure| count(figure, &runs)).collect();
+    print!(
+        "{}",
+        if options.json {
+            json(&counted)
+        } else {
+            table(&counted)
+        }
+    );
+    let missed = counted
+        .iter()
+        .any(|counted| !counted.figure.is_met(counted.worst));
+    ExitCode::from(u8::from(missed))
+}
+
+fn count(figure: &'static Figure, runs: &[Vec<(&str, f64)>]) -> Counted {
+    let values = runs.iter().map(|run| {
+        let found = run.iter().find(|(key, _)| *key == figure.key);
+        found
+            .unwrap_or_else(|| panic!("{} was not counted", figure.key))
+            .1
+    });
+    let (least, worst) = values.fold((f64::MAX, f64::MIN), |(a, b), value| {
+        (a.min(value), b.max(value))
+    });
+    Counted {
+        figure,
+        worst,
+        spread: worst - least,
+    }
+}
+
+fn json(counted: &[Counted]) -> String {
+    let fields: Vec<_> = counted
+        .iter()
+        .map(|c| format!("  \"{}\": {}", c.figure.key, c.figure.show(c.worst)))
+        .collect();
+    format!("{{\n{}\n}}\n", fields.join(",\n"))
+}
+
+fn table(counted: &[Counted]) -> String {
+    let mut text = format!(
+        "{:<30} {:>12} {:>10} {:>12} {:>9} {:>9}\n",
+        "counted, not timed", "Hearth", "spread", "at most", "KVM", "Xen"
+    );
+    for Counted {
+        figure,
+        worst,
+        spread,
+    } in counted
+    {
+        let peer = |value: Option<f64>| value.map_or("-".into(), |value| figure.show(value));
+        let verdict = if figure.is_met(*worst) {
+            ""
+        } else {
+            "  MISSED"
+        };
+        text += &format!(
+            "{:<30} {:>12} {:>10} {:>12} {:>9} {:>9}{verdict}\n",
+            figure.key,
+            figure.show(*worst),
+            figure.show(*spread),
+            figure.show(figure.most),
+            peer(figure.kvm),
+            peer(figure.xen),
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Option<(bool, u32)> {
+        options(words.split_whitespace().map(String::from)).map(|o| (o.json, o.runs))
+    }
+
+    #[test]
+    fn the_command_line_is_read() {
+        assert_eq!(parse("boot"), Some((false, 1)));
+        assert_eq!(parse("boot --runs 2 --json"), Some((true, 2)));
+        for wrong in [
+            "",
+            "cluster",
+            "boot --runs",
+            "boot --runs 0",
+            "boot --runs x",
+            "boot --xml",
+        ] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_worst_run_counts() {
+        let of = |scale| {
+            FIGURES
+                .iter()
+                .map(|f| (f.key, f.most * scale))
+                .collect::<Vec<_>>()
+        };
+        let counted = count(&FIGURES[0], &[of(0.5), of(1.5), of(1.0)]);
+        assert_eq!(
+            (counted.worst, counted.spread),
+            (FIGURES[0].most * 1.5, FIGURES[0].most)
+        );
+        assert!(!counted.figure.is_met(counted.worst));
+        assert!(table(&[counted]).contains("MISSED"));
+    }
+}
