@@ -1,8 +1,8 @@
 //! Debian without a hypervisor: the same kernel, initramfs and device tree directly on QEMU, at EL1.
 //!
 //! The device tree is the one that Hearth's guests find, made by the same code. QEMU's loader edits it as it starts a kernel: it
-//! writes memory, initrd and PSCI again, to the same values, and puts the kernel 2 MiB up, behind its own first instructions,
-//! of which there are six.
+//! writes memory, initrd and PSCI again, to the same values (and one more PSCI call), and puts the kernel 2 MiB up, behind its own
+//! first instructions, of which there are six.
 
 use std::fs;
 use std::io::Read as _;
