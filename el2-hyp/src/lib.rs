@@ -5,7 +5,7 @@
 //!
 //! In reading order:
 //! - [`addr`]: addresses that cannot be mistaken for one another. - [`memory`]: the one way into a guest's memory.
-//! - [`stage2`]: from what a guest calls physical to what is.
+//! - [`lock`]: what cores share is behind one. - [`stage2`]: from what a guest calls physical to what is.
 //! - [`exit`]: why a vCPU came back, as a value. - [`sysreg`], [`idregs`]: trapped registers. - [`inject`]: exceptions for the guest.
 //! - [`psci`]: firmware calls. - [`vtimer`]: the emulated timer. - [`vgic`]: the interrupt controller. - [`device`]: the console.
 //! - [`machine`]: the guest machine's map. - [`image`], [`fdt`]: a kernel's place in memory, and the device tree that it is given.
@@ -28,6 +28,7 @@ pub mod host;
 pub mod idregs;
 pub mod image;
 pub mod inject;
+pub mod lock;
 pub mod machine;
 pub mod memory;
 pub mod psci;

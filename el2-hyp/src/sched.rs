@@ -8,6 +8,9 @@
 /// How much more service than the least served that waits a running vCPU may have. Two that always want to run take turns of twice this.
 pub const LEAD_MICROSECONDS: u64 = 2500;
 
+/// No time that the counter reaches.
+const NEVER: u64 = u64::MAX;
+
 /// A vCPU of the board, by its place in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EntityId(pub u16);
@@ -49,6 +52,12 @@ pub struct Scheduler<const CORES: usize, const ENTITIES: usize> {
     live: usize,
     /// One past the last entity that was ever on: the rest of the table is not looked at.
     used: usize,
+    /// How many are ready, so that a board with nobody waiting looks at no table.
+    ready: usize,
+    /// The service of the last one picked: what comes back from a wait starts a lead behind it at most.
+    floor: u64,
+    /// For each core, no later than the first timer that it keeps for parked vCPUs.
+    earliest: [u64; CORES],
 }
 
 impl<const CORES: usize, const ENTITIES: usize> Default for Scheduler<CORES, ENTITIES> {
@@ -72,6 +81,9 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
             lead: 0,
             live: 0,
             used: 0,
+            ready: 0,
+            floor: 0,
+            earliest: [NEVER; CORES],
         }
     }
 
@@ -109,10 +121,10 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     }
 
     fn make_ready(&mut self, id: EntityId, now: u64) -> Option<CoreId> {
-        let least = self.least_served();
+        self.ready += 1;
         let entity = &mut self.entities[usize::from(id.0)];
         entity.state = State::Ready;
-        entity.served = entity.served.max(least.saturating_sub(self.lead));
+        entity.served = entity.served.max(self.floor.saturating_sub(self.lead));
         let last = entity.last_core;
         self.core_for(last, now)
     }
@@ -126,18 +138,6 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         self.entities[usize::from(ids.start)..usize::from(ids.end)]
             .iter()
             .all(|entity| entity.state == State::Off)
-    }
-
-    /// The least service among those that want to run.
-    fn least_served(&self) -> u64 {
-        let active = self
-            .used()
-            .iter()
-            .filter(|e| matches!(e.state, State::Ready | State::Running { .. }));
-        active
-            .map(|e| e.served)
-            .min()
-            .unwrap_or_else(|| self.used().iter().map(|e| e.served).max().unwrap_or(0))
     }
 
     /// An idle core, best the last one; else the core whose vCPU has had the most.
@@ -164,22 +164,28 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     }
 
     /// The vCPU that `core` should run now; it counts as running from here on. The core runs nothing when it asks.
+    ///
+    /// Of those that are within a lead of the least served, one that last ran elsewhere is first: so pairs that share a core do not stay
+    /// together, and nobody is tied to a slower core than others.
     pub fn pick(&mut self, core: CoreId, now: u64) -> Option<EntityId> {
         assert_eq!(
             self.running[usize::from(core.0)],
             None,
             "a core runs one vCPU"
         );
+        let near = self.least_waiting()? + self.lead;
         let best = self
             .used()
             .iter()
             .enumerate()
-            .filter(|(_, entity)| entity.state == State::Ready)
-            .min_by_key(|(_, entity)| (entity.served, entity.last_core != core))
+            .filter(|(_, entity)| entity.state == State::Ready && entity.served <= near)
+            .min_by_key(|(_, entity)| (entity.last_core == core, entity.served))
             .map(|(index, _)| EntityId(index as u16))?;
         let entity = &mut self.entities[usize::from(best.0)];
         entity.state = State::Running { core, since: now };
         entity.last_core = core;
+        self.floor = self.floor.max(entity.served);
+        self.ready -= 1;
         self.running[usize::from(core.0)] = Some(best);
         Some(best)
     }
@@ -187,11 +193,14 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     /// The running vCPU goes back to the queue.
     pub fn preempt(&mut self, id: EntityId, now: u64) {
         self.leave(id, now, State::Ready);
+        self.ready += 1;
     }
 
     /// The running vCPU waits for an interrupt, at the latest until `until` (physical counter).
     pub fn park(&mut self, id: EntityId, now: u64, until: Option<u64>) {
         let timer_core = self.entities[usize::from(id.0)].last_core;
+        let earliest = &mut self.earliest[usize::from(timer_core.0)];
+        *earliest = until.unwrap_or(NEVER).min(*earliest);
         self.leave(id, now, State::Parked { until, timer_core });
     }
 
@@ -222,20 +231,26 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         now: u64,
     ) -> impl Iterator<Item = CoreId> + use<CORES, ENTITIES> {
         let mut kicks = [false; CORES];
-        for index in 0..self.used {
-            let State::Parked {
-                until: Some(until),
-                timer_core,
-            } = self.entities[index].state
-            else {
-                continue;
-            };
-            if timer_core == core
-                && until <= now
-                && let Some(other) = self.wake(EntityId(index as u16), now)
-            {
-                kicks[usize::from(other.0)] = true;
+        if self.earliest[usize::from(core.0)] <= now {
+            let mut earliest = NEVER;
+            for index in 0..self.used {
+                let State::Parked {
+                    until: Some(until),
+                    timer_core,
+                } = self.entities[index].state
+                else {
+                    continue;
+                };
+                if timer_core != core {
+                    continue;
+                }
+                if until > now {
+                    earliest = earliest.min(until);
+                } else if let Some(other) = self.wake(EntityId(index as u16), now) {
+                    kicks[usize::from(other.0)] = true;
+                }
             }
+            self.earliest[usize::from(core.0)] = earliest;
         }
         (0..CORES as u8)
             .map(CoreId)
@@ -252,7 +267,10 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
 
     /// The least service of those that wait.
     fn least_waiting(&self) -> Option<u64> {
-        self.entities
+        if self.ready == 0 {
+            return None;
+        }
+        self.used()
             .iter()
             .filter(|entity| entity.state == State::Ready)
             .map(|entity| entity.served)
@@ -277,13 +295,14 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     /// When this core must look again: at the end of the turn if another waits, else a lead from now if another may come to wait that no
     /// other core has room for; or at the first timer that it keeps for parked vCPUs.
     pub fn next_event(&self, core: CoreId, now: u64) -> Option<u64> {
-        let parked = self.used().iter().filter_map(|entity| match entity.state {
-            State::Parked { until, timer_core } if timer_core == core => until,
-            _ => None,
-        });
         let running = self.running[usize::from(core.0)].is_some();
         let tick = (running && self.is_shared()).then_some(now + self.lead);
-        parked.chain(self.turn_ends(core).or(tick)).min()
+        let parked = self.earliest[usize::from(core.0)];
+        let parked = (parked != NEVER).then_some(parked);
+        parked
+            .into_iter()
+            .chain(self.turn_ends(core).or(tick))
+            .min()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use crate::arch::enter::Frame;
 use crate::arch::lists::CpuInterface;

@@ -11,8 +11,9 @@ use aarch64_paging::idmap::IdMap;
 use aarch64_paging::paging::{El2, MemoryRegion};
 use buddy_system_allocator::{FrameAllocator, LockedHeap};
 use el2_hyp::addr::{BLOCK_2M, PAGE_SIZE, Pa};
+use el2_hyp::lock::Mutex;
 use platform::tree::{Gic, ReservedKind, Tree};
-use spin::{Mutex, Once};
+use spin::Once;
 
 use crate::boot::{self, image};
 

@@ -48,6 +48,11 @@ fn tell_status() {
     }
     for (core, instructions) in percore::instructions().enumerate() {
         let now = el2_hyp::arch::timer::now() * 1000 / (el2_hyp::arch::timer::frequency() / 1000);
-        info!("status: core {core} has retired {instructions} instructions at EL2 by {now} us");
+        match instructions {
+            0 => info!("status: core {core} does not count instructions"),
+            _ => info!(
+                "status: core {core} has retired {instructions} instructions at EL2 by {now} us"
+            ),
+        }
     }
 }

@@ -6,9 +6,9 @@ use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use el2_hyp::arch::timer;
+use el2_hyp::lock::Mutex;
 use el2_hyp::sched::{CoreId, EntityId, Scheduler};
 use el2_hyp::vgic::MAX_VCPUS;
-use spin::Mutex;
 
 use crate::percore;
 use crate::smp::{self, MAX_CORES};

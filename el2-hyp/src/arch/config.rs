@@ -195,6 +195,16 @@ fn pmcr_counters() -> u64 {
     pmcr
 }
 
+/// Whether the core counts retired instructions: PMCEID0_EL0, bit of event 0x08.
+fn counts_instructions() -> bool {
+    let events: u64;
+    // SAFETY: called where there is a performance monitor; reading the register has no effect.
+    unsafe {
+        asm!("mrs {}, pmceid0_el0", out(reg) events, options(nomem, nostack, preserves_flags))
+    };
+    events & 1 << 8 != 0
+}
+
 /// Event INST_RETIRED, counted at EL2 alone: P and U exclude EL1 and EL0, NSH includes EL2 (PMEVTYPER<n>_EL0).
 const INSTRUCTIONS_AT_EL2: u64 = 0x08 | 1 << 31 | 1 << 30 | 1 << 27;
 
@@ -213,7 +223,7 @@ fn count_el2_instructions(counter: u64) {
 /// Instructions that this core has retired at EL2, modulo 2^32; `None` where nothing counts them.
 pub fn el2_instructions() -> Option<u32> {
     let counters = pmcr_counters();
-    (counters > 0).then(|| {
+    (counters > 0 && counts_instructions()).then(|| {
         let count: u64;
         // SAFETY: the counter exists and is EL2's.
         unsafe {

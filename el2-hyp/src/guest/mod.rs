@@ -16,7 +16,7 @@ use alloc::string::String;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use spin::Mutex;
+use crate::lock::Mutex;
 
 use crate::addr::Ipa;
 use crate::arch::lists::Interface;

@@ -10,9 +10,9 @@ mod mux;
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+use el2_hyp::lock::Mutex;
 use platform::tree::Tree;
 use platform::uart;
-use spin::Mutex;
 
 pub use mux::{Command, Mode};
 
