@@ -243,7 +243,12 @@ impl<D: Fn(u32)> ListRegisters for Lists<D> {
     fn empty(&self) -> u32 {
         match self.interface {
             Interface::V2 { gich } => get(gich, gich::ELRSR),
-            Interface::V3 => read!("S3_4_C12_C11_5") as u32,
+            Interface::V3 => {
+                // What was written to list registers just before must count: a stale answer would lose an interrupt.
+                // SAFETY: a barrier.
+                unsafe { asm!("isb", options(nomem, nostack, preserves_flags)) };
+                read!("S3_4_C12_C11_5") as u32
+            }
         }
     }
 
