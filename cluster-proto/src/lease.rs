@@ -163,19 +163,15 @@ impl Lease {
 
     /// Finds the newest stamp that a majority has reached.
     fn count(&mut self, seats: &Seats, lease: Span) -> bool {
-        let mut newest = Micros(0);
+        let mut falling = [0; SEATS];
+        let mut members = 0;
         for (seat, _, memory) in seats.members() {
             let (promised_by, stamp) = self.stamps[seat];
-            if promised_by != memory || stamp <= newest {
-                continue;
-            }
-            let as_new = seats.members().filter(|&(other, _, memory)| {
-                self.stamps[other].0 == memory && self.stamps[other].1 >= stamp
-            });
-            if as_new.count() >= seats.majority() {
-                newest = stamp;
-            }
+            falling[members] = if promised_by == memory { stamp.0 } else { 0 };
+            members += 1;
         }
+        falling[..members].sort_unstable_by(|one, other| other.cmp(one));
+        let newest = Micros(falling[members / 2]);
         let until = newest.after(lease);
         if newest.0 == 0 || until <= self.until {
             return false;

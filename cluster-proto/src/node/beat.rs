@@ -180,14 +180,24 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let Some(peer) = self.peers.get_mut(board.at()) else {
             return;
         };
+        let old = peer.status.as_ref();
+        let told = |status: &Status| {
+            (
+                status.memory,
+                status.tenure,
+                status.era,
+                status.leaseless_ms == 0,
+                status.commit,
+            )
+        };
+        let news = peer.hears != hears || old.map(told) != Some(told(&status));
         peer.promised = promised;
         peer.hears = hears;
         peer.status = Some(status);
-        self.lead_at = if self.role == Role::Leader {
-            now
-        } else {
-            self.lead_at
-        };
+        if news && self.role == Role::Leader {
+            // What a leader decides by has changed; otherwise its own rhythm is enough.
+            self.lead_at = now;
+        }
     }
 
     /// Takes from `board`'s echoes whom it hears, and counts its promises to this board.

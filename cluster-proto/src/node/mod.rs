@@ -131,7 +131,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             board: BoardId(0),
             cluster: 0,
             incarnation: Incarnation(0),
-            own_life: crate::wire::auth::LifeKey([0; 32]),
+            own_life: crate::wire::auth::LifeKey([0; 16]),
             sequence: 0,
             random: Random(0),
             capacity: Capacity {

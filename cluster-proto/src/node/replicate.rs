@@ -40,8 +40,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         out: &mut dyn Sink,
     ) -> Result<Index, crate::log::LogFull> {
         if self.log.is_full() {
-            self.note_agreed(out);
             self.log.forget(self.ledger.index);
+        }
+        if self.log.last().next().0 - self.journaled_commit.0 >= L as u64 {
+            // A log that is read back must not hold more than this one can.
+            self.note_agreed(out);
         }
         if let Decree::Fence { board, .. } = &entry.decree {
             self.pending_fences.set(*board, true);

@@ -87,10 +87,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         } else {
             self.auth.life(board.0, view.incarnation)
         };
-        if !self
-            .auth
-            .check(&life, view.sequence, view.covered, view.tag)
-        {
+        if !self.auth.check(&life, view.covered, view.tag) {
             self.counters.forged += 1;
             return false;
         }
@@ -194,10 +191,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     fn take_from_operator(&mut self, number: u8, view: &View<'_>, out: &mut dyn Sink) -> bool {
         let life = self.auth.life(number, view.incarnation);
-        if !self
-            .auth
-            .check(&life, view.sequence, view.covered, view.tag)
-        {
+        if !self.auth.check(&life, view.covered, view.tag) {
             self.counters.forged += 1;
             return false;
         }
@@ -331,9 +325,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             incarnation: self.incarnation,
             sequence: self.sequence,
         };
-        let (auth, life, sequence) = (&self.auth, &self.own_life, self.sequence);
+        let (auth, life) = (&self.auth, &self.own_life);
         let length = frame::seal(&mut buffer, used, &envelope, |covered| {
-            auth.tag(life, sequence, covered)
+            auth.tag(life, covered)
         });
         out.emit(Effect::Send {
             to,

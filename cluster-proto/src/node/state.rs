@@ -90,7 +90,7 @@ pub(super) struct Peer {
 impl Peer {
     pub const NEW: Self = Self {
         incarnation: Incarnation(0),
-        life: LifeKey([0; 32]),
+        life: LifeKey([0; 16]),
         top: 0,
         window: 0,
         challenge: 0,
@@ -122,7 +122,7 @@ impl OperatorSession {
     pub const NEW: Self = Self {
         number: 0,
         incarnation: Incarnation(0),
-        life: LifeKey([0; 32]),
+        life: LifeKey([0; 16]),
         top: 0,
         window: 0,
         challenge: 0,

@@ -1,11 +1,14 @@
 //! Who may speak: a keyed tag over every frame.
 //!
-//! The tag is XChaCha20-Poly1305's for an empty plaintext, with the frame as associated data. The extended nonce begins with
-//! sender and incarnation, so the first half of the key schedule is one key per life of a sender, derived once and kept.
+//! From the cluster's 256-bit key HChaCha20 derives one key per life of a sender, once; a frame's tag is SipHash-2-4 with 128 bits of output
+//! under that key. Both are pseudo-random functions: unlike with a one-time authenticator, nothing is lost should two
+//! lives ever draw the same incarnation. On a core without cryptographic instructions, and without floating point registers to
+//! vectorise in, this costs a fifth of ChaCha20-Poly1305 for frames as short as these.
 
-use chacha20::{R20, hchacha};
-use chacha20poly1305::aead::{AeadInOut, KeyInit, inout::InOutBuf};
-use chacha20poly1305::{ChaCha20Poly1305, Key, Nonce, Tag};
+use core::hash::Hasher;
+
+use chacha20::{Key, R20, hchacha};
+use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::ids::Incarnation;
 
@@ -14,7 +17,7 @@ pub const TAG: usize = 16;
 
 /// The key of one life of one sender.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct LifeKey(pub [u8; 32]);
+pub struct LifeKey(pub [u8; 16]);
 
 /// Makes and checks tags. There is one for boards; a simulation may bring a cheaper one, since what it tests is not the cipher.
 pub trait Authenticator: Clone {
@@ -27,12 +30,12 @@ pub trait Authenticator: Clone {
     /// The key of a life of a sender.
     fn life(&self, sender: u8, incarnation: Incarnation) -> LifeKey;
 
-    /// The tag of a frame's bytes under its sequence number.
-    fn tag(&self, life: &LifeKey, sequence: u64, bytes: &[u8]) -> [u8; TAG];
+    /// The tag of a frame's bytes, its header with the sequence number among them.
+    fn tag(&self, life: &LifeKey, bytes: &[u8]) -> [u8; TAG];
 
     /// Whether `tag` is the tag of `bytes`; takes the same time wherever they differ.
-    fn check(&self, life: &LifeKey, sequence: u64, bytes: &[u8], tag: &[u8; TAG]) -> bool {
-        let right = self.tag(life, sequence, bytes);
+    fn check(&self, life: &LifeKey, bytes: &[u8], tag: &[u8; TAG]) -> bool {
+        let right = self.tag(life, bytes);
         right
             .iter()
             .zip(tag)
@@ -61,12 +64,6 @@ impl core::fmt::Debug for ClusterKey {
     }
 }
 
-fn nonce(sequence: u64) -> Nonce {
-    let mut nonce = Nonce::default();
-    nonce[4..].copy_from_slice(&sequence.to_le_bytes());
-    nonce
-}
-
 impl Authenticator for ClusterKey {
     const BLANK: Self = Self { key: [0; 32] };
 
@@ -78,22 +75,16 @@ impl Authenticator for ClusterKey {
         let mut input = [0; 16];
         input[0] = sender;
         input[8..].copy_from_slice(&incarnation.0.to_le_bytes());
-        LifeKey(hchacha::<R20>(&Key::from(self.key), &input.into()).into())
+        let mut life = LifeKey::default();
+        let derived = hchacha::<R20>(&Key::from(self.key), &input.into());
+        life.0.copy_from_slice(&derived[..16]);
+        life
     }
 
-    fn tag(&self, life: &LifeKey, sequence: u64, bytes: &[u8]) -> [u8; TAG] {
-        let cipher = ChaCha20Poly1305::new(&Key::from(life.0));
-        // An empty plaintext cannot be too long, the only error there is; a tag of zeros is then refused by every receiver.
-        cipher
-            .encrypt_inout_detached(&nonce(sequence), bytes, InOutBuf::from(&mut [][..]))
-            .map_or([0; TAG], Into::into)
-    }
-
-    fn check(&self, life: &LifeKey, sequence: u64, bytes: &[u8], tag: &[u8; TAG]) -> bool {
-        let cipher = ChaCha20Poly1305::new(&Key::from(life.0));
-        let tag = Tag::from(*tag);
-        cipher
-            .decrypt_inout_detached(&nonce(sequence), bytes, InOutBuf::from(&mut [][..]), &tag)
-            .is_ok()
+    #[inline]
+    fn tag(&self, life: &LifeKey, bytes: &[u8]) -> [u8; TAG] {
+        let mut hasher = SipHasher24::new_with_key(&life.0);
+        hasher.write(bytes);
+        hasher.finish128().as_bytes()
     }
 }

@@ -229,7 +229,8 @@ pub fn perform(world: &mut World, act: &Act) -> Result<(), Violation> {
                 )?;
             }
         }
-        Act::Reform => reform(world)?,
+        Act::Reform if world.oracle.majority_lost() => reform(world)?,
+        Act::Reform => {}
     }
     Ok(())
 }
@@ -250,12 +251,12 @@ pub fn leader(world: &World) -> Option<usize> {
         .position(|machine| machine.on && machine.node.leads())
 }
 
-/// What an operator does who knows that a majority's memory is gone: reforms around the seated board that remembers most.
+/// What an operator does who knows that the cluster cannot agree by itself any more: reforms around the seated board that remembers most.
 ///
 /// # Errors
 /// The first property that does not hold.
 pub fn reform(world: &mut World) -> Result<(), Violation> {
-    if !world.oracle.cannot_agree(&world.machines) || leader(world).is_some() {
+    if leader(world).is_some() {
         return Ok(());
     }
     // An operator does not order two at once: the first board may be slow, but it is the one.

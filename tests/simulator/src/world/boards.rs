@@ -110,12 +110,7 @@ impl World {
             match machine.node.recall(records.iter().map(Vec::as_slice)) {
                 Ok(Recall::Remembered) => self.stats.see("recalled"),
                 Ok(Recall::Nothing) => {}
-                Err(error) => {
-                    eprintln!(
-                        "{error:?} {} of {}",
-                        machine.node.ledger().index,
-                        records.len()
-                    );
+                Err(_) => {
                     self.stats.see("journal_refused");
                     disk.records.clear();
                     self.oracle.forgot(memory);
