@@ -6,7 +6,7 @@ use system::saw;
 use system::{Board, Guest, Machine, Package};
 
 /// A quiet machine needs two to ten seconds for a Debian guest from its first instruction to its init, the more vCPUs the longer.
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_secs(240);
 /// An answer to a line that was typed, or to an order.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -109,10 +109,10 @@ fn side_by_side(name: &str, machine: Machine) {
         &[
             "[web] hearth-guest: init reached, 2 CPUs online",
             "[db] hearth-guest: init reached, 2 CPUs online",
+            "hearth: guest db has stopped: it turned itself off",
         ],
         BOOT,
     );
-    board.expect("hearth: guest db has stopped: it turned itself off", BOOT);
     for _ in 0..3 {
         board.expect("[web] tick ", ANSWER);
     }

@@ -48,18 +48,18 @@ fn a_minute_of_storm_has_no_stall() {
 
 #[test]
 fn a_storm_on_gicv2_has_no_stall() {
-    storm("a_storm_on_gicv2_has_no_stall", Machine::virt(2).gic(2), 20);
+    storm("a_storm_on_gicv2_has_no_stall", Machine::virt(2).gic(2), 10);
 }
 
 #[test]
 fn a_storm_on_raspi4b_has_no_stall() {
-    storm("a_storm_on_raspi4b_has_no_stall", Machine::raspi4b(), 10);
+    storm("a_storm_on_raspi4b_has_no_stall", Machine::raspi4b(), 5);
 }
 
 #[test]
 fn a_storm_of_debian_s_own_calls_has_no_stall() {
     const NAME: &str = "a_storm_of_debian_s_own_calls_has_no_stall";
-    let guest = Guest::debian("web", 8, "crosscall").with("hearth.seconds=10");
+    let guest = Guest::debian("web", 8, "crosscall").with("hearth.seconds=5");
     let mut board = Board::boot(NAME, Machine::virt(2), &Package::of([guest]));
     board.expect("init reached, 8 CPUs online", LIMIT);
     board.expect("hearth-guest: crosscall ended", LIMIT);
