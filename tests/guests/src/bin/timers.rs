@@ -9,12 +9,15 @@ use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use guest::rng::Rng;
 use guest::start::MAX_CPUS;
-use guest::{Machine, exception, gic, println, report, smp, timer};
+use guest::{Machine, exception, gic, println, read_sysreg, report, smp, timer};
 
 /// The longest time that a timer is set to, in microseconds.
 const LONGEST_US: u64 = 20_000;
 /// Beyond its due time a timer is given so long before it counts as lost, in milliseconds.
 const LOST_MS: u64 = 5_000;
+
+/// ISTATUS in CNTx_CTL_EL0.
+const DUE: u64 = 4;
 
 /// Which timer.
 #[derive(Clone, Copy, Debug)]
@@ -97,10 +100,13 @@ fn spin(_index: usize) {
     }
 }
 
+/// Notes when a timer came, and turns it off. An interrupt whose timer is not due counts for nothing: its line fell on the way.
 fn handler() {
     let id = gic::acknowledge();
     let record = &RECORDS[smp::this_cpu()];
     match id {
+        timer::VIRTUAL_PPI if read_sysreg!("cntv_ctl_el0") & DUE == 0 => {}
+        timer::PHYSICAL_PPI if read_sysreg!("cntp_ctl_el0") & DUE == 0 => {}
         timer::VIRTUAL_PPI => {
             record.virtual_at.store(timer::now(), Ordering::Relaxed);
             timer::disarm_virtual();
