@@ -27,7 +27,9 @@ const PATIENCE_MS: u64 = 2_000;
 const SETTLE_US: u64 = 300;
 
 /// What was acknowledged, in order: the identifier (with the source on GICv2), and the vCPU above bit 24.
-static LOG: [AtomicU32; LOG_ENTRIES] = [const { AtomicU32::new(0) }; LOG_ENTRIES];
+static LOG: [AtomicU32; LOG_ENTRIES] = [const { AtomicU32::new(UNWRITTEN) }; LOG_ENTRIES];
+/// No interrupt of any vCPU.
+const UNWRITTEN: u32 = u32::MAX;
 static LOGGED: AtomicUsize = AtomicUsize::new(0);
 
 guest::entry!(main);
@@ -64,9 +66,15 @@ pub fn log(id: u32) {
     }
 }
 
-/// Entries of the log.
+/// Entries of the log. One whose place is taken but that is not written yet does not count.
 pub fn logged() -> usize {
-    LOGGED.load(Ordering::Acquire)
+    let taken = LOGGED.load(Ordering::Acquire);
+    let unwritten = LOG
+        .iter()
+        .take(taken)
+        .filter(|entry| entry.load(Ordering::Acquire) == UNWRITTEN)
+        .count();
+    taken - unwritten
 }
 
 /// The entry of the log at `at`.
@@ -76,6 +84,8 @@ pub fn entry(at: usize) -> u32 {
 
 /// Empties the log.
 pub fn forget() {
+    LOG.iter()
+        .for_each(|entry| entry.store(UNWRITTEN, Ordering::Release));
     LOGGED.store(0, Ordering::Release);
 }
 
