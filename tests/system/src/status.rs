@@ -29,7 +29,7 @@ pub struct Status {
     pub free_frames: u64,
     /// The guests, in the package's order.
     pub guests: Vec<GuestStatus>,
-    /// What the cores count, by number; complete when there are as many as [`cores`](Self::cores).
+    /// What the cores count, by number, zeros where nothing counts; complete when there are as many as [`cores`](Self::cores).
     pub counts: Vec<CoreStatus>,
 }
 
@@ -102,7 +102,15 @@ mod tests {
         assert_eq!((status.cores, status.free_frames), (2, 244_361));
         assert!(status.guest("web").running && !status.guest("db").running);
         assert_eq!(status.guest("web").starts, 3);
-        assert_eq!(status.counts[0].instructions, 1234);
-        assert_eq!(status.counts[1].at_us, 5679);
+        let count = status.counts[1];
+        assert_eq!((count.instructions, count.at_us), (5, 5679));
+    }
+
+    #[test]
+    fn a_board_may_have_nothing_that_counts() {
+        let mut status = Status::default();
+        assert!(!status.take("hearth: status: 1 cores, 5 of 6 frames free, own memory 7 bytes"));
+        assert!(status.take("hearth: status: core 0 does not count instructions"));
+        assert_eq!(status.counts[0].at_us, 0);
     }
 }
