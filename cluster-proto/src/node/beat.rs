@@ -151,6 +151,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if status.role == Role::Leader && !self.fits_era(status.era, out) {
             return;
         }
+        if self.role == Role::Leader && status.era == self.era && status.term > self.term {
+            // Whoever has a newer term follows no older one. It stood with a majority's leave, so the cluster moves on to it.
+            self.follow(status.term, None, out);
+        }
         let Some(peer) = self.peers.get_mut(board.at()) else {
             return;
         };

@@ -201,6 +201,15 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         {
             self.fits_era(ask.era, out);
         }
+        if self.era.is_blank()
+            && self
+                .founding
+                .noted
+                .is_some_and(|(noted, _)| noted == ask.era)
+        {
+            // Only a completed founding has candidates: its founder may be gone before its first word came here.
+            self.fits_era(ask.era, out);
+        }
         // A newcomer may be asked before it has the entry that seats it: whoever is not counted does no harm by its vote.
         if ask.era != self.era || self.era.is_blank() {
             return;
