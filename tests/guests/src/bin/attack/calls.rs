@@ -74,6 +74,8 @@ fn call(rng: &mut Rng, world: &World, instruction: u32) -> Act {
 }
 
 /// CPU_ON that must not start anything: of itself, of one that does not exist, or, where entry points are checked, outside of memory.
+///
+/// An entry point is where nothing is in its low 32 bits, too: a 32-bit call has no more.
 fn cpu_on(rng: &mut Rng, world: &World, instruction: u32, mut registers: [u64; 8]) -> Act {
     if world.bare || rng.one_in(2) {
         registers[1] = if rng.one_in(2) {
@@ -83,7 +85,12 @@ fn cpu_on(rng: &mut Rng, world: &World, instruction: u32, mut registers: [u64; 8
         };
     } else {
         registers[1] = world.other_mpidr;
-        registers[2] = world.hole(rng).address;
+        registers[2] = loop {
+            let address = world.hole(rng).address;
+            if !world.memory.contains(address as u32 as usize) {
+                break address;
+            }
+        };
     }
     Act::new(instruction, registers)
 }

@@ -16,8 +16,10 @@ const PATIENCE_MS: u64 = 5_000;
 static STOP: AtomicBool = AtomicBool::new(false);
 /// A bit for each vCPU that is up.
 static UP: AtomicU64 = AtomicU64::new(0);
-/// A bit for each vCPU that is to send [`SGI`] to vCPU 0, taken back when it has.
+/// A bit for each vCPU that is to send [`SGI`] to vCPU 0.
 static SEND: AtomicU64 = AtomicU64::new(0);
+/// How often the others have sent it.
+static SENT: AtomicU64 = AtomicU64::new(0);
 /// The others spin instead of parking.
 static SPIN: AtomicBool = AtomicBool::new(false);
 
@@ -81,9 +83,10 @@ fn wait(done: impl FnMut() -> bool) -> bool {
 fn other(index: usize) {
     UP.fetch_or(1 << index, Ordering::AcqRel);
     while !STOP.load(Ordering::Acquire) {
-        if SEND.load(Ordering::Acquire) >> index & 1 != 0 {
+        // Taken back first: once the SGI is out the next request may come.
+        if SEND.fetch_and(!(1 << index), Ordering::AcqRel) >> index & 1 != 0 {
             gic::send_sgi(SGI, 0);
-            SEND.fetch_and(!(1 << index), Ordering::AcqRel);
+            SENT.fetch_add(1, Ordering::AcqRel);
         }
         if SPIN.load(Ordering::Acquire) {
             exception::unmask_interrupts();
@@ -134,6 +137,7 @@ fn targets(name: &str, cpus: usize) {
 fn sources(name: &str, cpus: usize) {
     forget();
     let senders = (1 << cpus) - 2;
+    SENT.store(0, Ordering::Release);
     SEND.store(senders, Ordering::Release);
     for index in 1..cpus {
         gic::send_sgi(SGI - 1, index);
@@ -141,7 +145,7 @@ fn sources(name: &str, cpus: usize) {
     report::expect(
         name,
         "all have sent",
-        wait(|| SEND.load(Ordering::Acquire) == 0 && logged() == cpus - 1),
+        wait(|| SENT.load(Ordering::Acquire) == cpus as u64 - 1 && logged() == cpus - 1),
     );
     report::expect(name, "pending", gic::is_pending(SGI));
     forget();
@@ -254,9 +258,16 @@ fn wake(name: &str) {
         SEND.store(2, Ordering::Release);
         gic::send_sgi(SGI - 1, 1);
         exception::mask_interrupts();
-        while !gic::is_pending(SGI) {
+        // The timer ends the wait when the SGI does not.
+        let end = timer::now() + timer::micros(PATIENCE_MS * 1_000);
+        gic::enable(timer::VIRTUAL_PPI);
+        timer::arm_virtual(end);
+        while !gic::is_pending(SGI) && timer::now() < end {
             exception::park();
         }
+        timer::disarm_virtual();
+        gic::disable(timer::VIRTUAL_PPI);
+        report::expect(name, "pending while parked", gic::is_pending(SGI));
         report::expect(name, "vCPU 1 took its own", wait(|| logged() == 1));
         forget();
         demand(name, "taken when unmasked", &[sent_by_one()]);
