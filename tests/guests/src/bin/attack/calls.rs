@@ -87,7 +87,7 @@ fn cpu_on(rng: &mut Rng, world: &World, instruction: u32, mut registers: [u64; 8
         registers[1] = world.other_mpidr;
         registers[2] = loop {
             let address = world.hole(rng).address;
-            if !world.memory.contains(address as u32 as usize) {
+            if !(world.memory.start..world.memory.end).contains(&(address as u32 as usize)) {
                 break address;
             }
         };
