@@ -57,6 +57,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 };
                 self.founding = Founding {
                     noted: Some((era, seats)),
+                    noted_at: self.now,
                     answers: BoardSet(self.board.bit()),
                     reform: None,
                 };
@@ -98,7 +99,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     pub(super) fn on_found(&mut self, board: BoardId, found: &Found, out: &mut dyn Sink) {
         let names_us = found.seats.memory(self.board) == Some(self.memory);
-        if !self.is_blank_voter()
+        if self.founding.reform.is_some()
+            || !self.is_blank_voter()
             || !names_us
             || found.manifest != self.manifest
             || found.era.is_blank()
@@ -108,10 +110,12 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if self.founding.noted != Some((found.era, found.seats)) {
             self.founding = Founding {
                 noted: Some((found.era, found.seats)),
+                noted_at: self.now,
                 answers: BoardSet(0),
                 reform: None,
             };
         }
+        self.founding.noted_at = self.now;
         self.send_board(
             board,
             &Message::Noted(Noted {
@@ -254,7 +258,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     /// Orders a reform around this board: at once no promises any more, and when the last has run out, the founding.
     pub(super) fn order_reform(&mut self, id: RequestId, operator: Option<u8>, out: &mut dyn Sink) {
         let followed = self.leader.is_some() && self.now.since(self.leader_heard) < self.patience;
-        let alone = !followed && self.role != Role::Leader;
+        // A founding that this voter agreed to may be completed any moment.
+        let founding =
+            self.founding.noted.is_some() && self.now.since(self.founding.noted_at) < ERA_PATIENCE;
+        let alone = !followed && !founding && self.role != Role::Leader;
         let seated = self.ledger.seats.memory(self.board).is_some();
         if !alone || !seated {
             let why = if seated {

@@ -146,6 +146,8 @@ pub(super) struct Forwarding {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Founding {
     pub noted: Option<(Era, Seats)>,
+    /// When its founder last asked for it.
+    pub noted_at: Micros,
     /// Who has noted it too, if it is this board's own.
     pub answers: BoardSet,
     pub reform: Option<(Micros, RequestId, Option<u8>)>,
@@ -154,6 +156,7 @@ pub(super) struct Founding {
 impl Founding {
     pub const NONE: Self = Self {
         noted: None,
+        noted_at: Micros(0),
         answers: BoardSet(0),
         reform: None,
     };
