@@ -124,7 +124,16 @@ impl Guest {
         vcpu: VcpuId,
         context: &mut Context,
     ) {
-        let now = self.virtual_now();
+        self.update_physical_timer_at(host, vcpu, context, self.virtual_now());
+    }
+
+    fn update_physical_timer_at<H: Host>(
+        &self,
+        host: &H,
+        vcpu: VcpuId,
+        context: &mut Context,
+        now: u64,
+    ) {
         let line = context.physical_timer.line(now);
         if line != context.physical_timer_line {
             context.physical_timer_line = line;
@@ -132,12 +141,8 @@ impl Guest {
             self.tell(host, told);
         }
         let offset = self.counter_offset.load(Ordering::Relaxed);
-        host.set_deadline(
-            context
-                .physical_timer
-                .due(now)
-                .map(|due| due.saturating_add(offset)),
-        );
+        let due = context.physical_timer.due(now);
+        host.set_deadline(due.map(|due| due.saturating_add(offset)));
     }
 
     /// Puts the vCPU's state into the machine.
@@ -188,6 +193,9 @@ impl Guest {
 
     /// WFI: whether the vCPU leaves its core, and until when.
     pub(super) fn wait<H: Host>(&self, host: &H, vcpu: VcpuId, context: &mut Context) -> Next {
+        // One reading of the clock for line and deadline: a timer that runs out between two would have neither.
+        let now = self.virtual_now();
+        self.update_physical_timer_at(host, vcpu, context, now);
         let mut vgic = self.vgic.lock();
         let lists = &mut self.lists(host);
         let told = super::mmio::sample_timer(&mut vgic, vcpu, lists) | vgic.fold(vcpu, lists);
@@ -204,7 +212,7 @@ impl Guest {
         let virtual_due = timer::VirtualTimer::current()
             .due()
             .filter(|_| !timer_listed);
-        let physical_due = context.physical_timer.due(self.virtual_now());
+        let physical_due = context.physical_timer.due(now);
         let due = [virtual_due, physical_due].into_iter().flatten().min();
         Next::Leave(Leave::Parked(due.map(|due| due.saturating_add(offset))))
     }
