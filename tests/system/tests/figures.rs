@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use system::saw;
-use system::status::Status;
 use system::{Board, Guest, Machine, Package, paths};
 
 const LIMIT: Duration = Duration::from_secs(240);
@@ -11,8 +10,6 @@ const LIMIT: Duration = Duration::from_secs(240);
 const IMAGE_BYTES: u64 = 1 << 20;
 /// From the image's first instruction to the first guest's, microseconds.
 const ENTRY_TO_GUEST_US: u64 = 50_000;
-/// EL2's instructions in a second of a board with two idle guests.
-const IDLE_INSTRUCTIONS: u64 = 200_000;
 /// Figures of `bench` with what each may have at most, instructions.
 const BUDGETS: [(&str, f64); 7] = [
     ("hvc_instructions", 200.0),
@@ -68,51 +65,4 @@ fn the_first_guest_starts_at_once() {
         .expect("microseconds");
     saw!(NAME, "entry to guest: {us} us, at most {ENTRY_TO_GUEST_US}");
     assert!(us <= ENTRY_TO_GUEST_US, "{us} us");
-}
-
-/// EL2's instructions on all cores, and the board's time in microseconds.
-fn el2(status: &Status) -> (u64, u64) {
-    let instructions = status.counts.iter().map(|core| core.instructions).sum();
-    assert_ne!(instructions, 0, "nothing counts on this machine");
-    (instructions, status.counts[0].at_us)
-}
-
-/// Asks until the board's clock says so much; the number of questions and the last answer. An answer costs the board some ten thousand
-/// instructions, so the questions come further and further apart: nothing else would tell that an idle board's time has passed.
-fn ask_until(board: &mut Board, at_us: u64) -> (u32, (u64, u64)) {
-    for question in 1.. {
-        let answer = el2(&board.status());
-        if answer.1 >= at_us {
-            return (question, answer);
-        }
-        std::thread::sleep(Duration::from_millis(250) * question);
-    }
-    unreachable!("the board's clock runs");
-}
-
-#[test]
-fn idle_guests_cost_little() {
-    const NAME: &str = "idle_guests_cost_little";
-    /// Each kernel has some work left after its init was reached; then a time to count.
-    const SETTLED_US: u64 = 5_000_000;
-    const COUNTED_US: u64 = 20_000_000;
-    let guests = [
-        Guest::debian("web", 2, "idle"),
-        Guest::debian("db", 2, "idle"),
-    ];
-    let mut board = Board::boot(NAME, Machine::virt(2).counted(), &Package::of(guests));
-    board.expect_all(
-        &["[web] hearth-guest: idle", "[db] hearth-guest: idle"],
-        LIMIT,
-    );
-    let settled = el2(&board.status()).1 + SETTLED_US;
-    let (_, start) = ask_until(&mut board, settled);
-    let (questions, end) = ask_until(&mut board, start.1 + COUNTED_US);
-    let rate = (end.0 - start.0) * 1_000_000 / (end.1 - start.1);
-    saw!(
-        NAME,
-        "EL2 with idle guests: {rate} instructions a second, {questions} questions among them, at most {IDLE_INSTRUCTIONS}"
-    );
-    assert!(rate <= IDLE_INSTRUCTIONS, "{rate} instructions a second");
-    board.power_off();
 }
