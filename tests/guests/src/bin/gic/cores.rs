@@ -254,10 +254,11 @@ fn remote(name: &str, machine: &Machine) {
 /// Parks with interrupts masked: the SGI of another vCPU wakes, and is taken only when unmasked.
 fn wake(name: &str) {
     for _ in 0..20 {
+        // Before the order is sent: a quick answer must not be taken in between.
+        exception::mask_interrupts();
         forget();
         SEND.store(2, Ordering::Release);
         gic::send_sgi(SGI - 1, 1);
-        exception::mask_interrupts();
         // The timer ends the wait when the SGI does not.
         let end = timer::now() + timer::micros(PATIENCE_MS * 1_000);
         gic::enable(timer::VIRTUAL_PPI);
