@@ -94,7 +94,7 @@ fn ranges_are_checked() {
         (Ipa(1), PAGE_SIZE),
         (RAM, 1),
         (IPA_END, PAGE_SIZE),
-        (Ipa(u64::MAX & !0xfff), 1 << 13),
+        (Ipa(!0xfff), 1 << 13),
     ] {
         assert_eq!(
             s.map(ipa, Pa(0), size, Attributes::Memory, &mut tlb),
@@ -116,11 +116,8 @@ struct Watcher {
 impl Invalidate for Watcher {
     fn ipa(&mut self, _: Ipa) {
         // SAFETY: the entry outlives the watcher in the test below.
-        assert_eq!(
-            unsafe { &*self.entry }.load(Ordering::Relaxed),
-            0,
-            "made before broken"
-        );
+        let entry = unsafe { &*self.entry };
+        assert_eq!(entry.load(Ordering::Relaxed), 0, "made before broken");
         self.broken += 1;
     }
     fn all(&mut self) {}
