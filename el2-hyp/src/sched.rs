@@ -190,15 +190,6 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         Some(best)
     }
 
-    /// A core that runs nothing while somebody waits: it should look too.
-    pub fn idle_while_waited(&self) -> Option<CoreId> {
-        if self.ready == 0 {
-            return None;
-        }
-        let idle = |core: &CoreId| self.running[usize::from(core.0)].is_none();
-        (0..self.cores as u8).map(CoreId).find(idle)
-    }
-
     /// The running vCPU goes back to the queue.
     pub fn preempt(&mut self, id: EntityId, now: u64) {
         self.leave(id, now, State::Ready);

@@ -82,12 +82,7 @@ pub fn pick(core: u8) -> Option<EntityId> {
     let (core, now) = (CoreId(core), timer::now());
     let mut queue = QUEUE.lock();
     expire(&mut queue, core, now);
-    let picked = queue.pick(core, now);
-    // Who was made ready for this core alone may have to wait here while another is idle.
-    if let Some(idle) = queue.idle_while_waited() {
-        percore::reschedule(usize::from(idle.0));
-    }
-    picked
+    queue.pick(core, now)
 }
 
 /// A vCPU that may be parked has something to look at.
