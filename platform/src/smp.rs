@@ -77,12 +77,3 @@ pub fn power_off(firmware: Option<Psci>) {
         None => {}
     }
 }
-
-/// Resets the board, where its firmware can; returns where it cannot.
-pub fn reset(firmware: Option<Psci>) {
-    match firmware.map(|psci| psci.conduit) {
-        Some(Conduit::Smc) => drop(psci::system_reset::<Smc>()),
-        Some(Conduit::Hvc) => drop(psci::system_reset::<Hvc>()),
-        None => {}
-    }
-}

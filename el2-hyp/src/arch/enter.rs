@@ -38,6 +38,7 @@ pub enum Vector {
     SystemError,
 }
 
+// SAFETY: `enter.S` defines both, the function with this signature.
 unsafe extern "C" {
     fn hearth_enter(frame: *mut Frame) -> u64;
     static hearth_vectors: u8;

@@ -129,6 +129,7 @@ pub struct FpRegisters {
     pub status: [u64; 2],
 }
 
+// SAFETY: `fp.S` defines both with these signatures.
 unsafe extern "C" {
     fn hearth_fp_save(to: *mut FpRegisters);
     fn hearth_fp_restore(from: *const FpRegisters);

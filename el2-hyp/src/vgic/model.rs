@@ -411,6 +411,7 @@ impl Vgic {
 
     /// The most urgent priority among what [`Self::deliverable`] speaks of, to be compared with the guest's
     /// priority mask.
+    #[cfg(test)]
     pub fn most_urgent(&self, vcpu: VcpuId) -> Option<Priority> {
         let cpu = &self.cpus[vcpu.index()];
         let mut best = None;

@@ -46,6 +46,7 @@ static emergency_stacks: Raw<[[u8; EMERGENCY_STACK_SIZE]; MAX_CORES]> =
 
 /// The parts of the image, as addresses where it runs.
 pub mod image {
+    // SAFETY: the linker script defines them; their addresses alone are taken.
     unsafe extern "C" {
         static _image_start: u8;
         static _text_end: u8;
@@ -76,6 +77,7 @@ pub mod image {
     }
 }
 
+// SAFETY: `start.S` defines them with these signatures.
 unsafe extern "C" {
     /// Turns this core from the early to the final tables (`start.S`).
     pub fn replace_translation(table: usize);

@@ -1,0 +1,274 @@
+//! The README's commands, run as a newcomer would type them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use system::{paths, saw, slots};
+
+/// A board comes up, with the set-up and the build before it, within this; ten times what a quiet machine needs.
+const LIMIT: Duration = Duration::from_secs(240);
+/// Turns the board off, at its console.
+const QUIT: &[u8] = b"\x1dq";
+/// What a Debian guest's shell says when it is there.
+const PROMPT: &str = "/ # ";
+
+/// Each command, with the test that runs it.
+const COMMANDS: [(&str, &str); 11] = [
+    ("scripts/run", "run_gives_the_guests_consoles"),
+    ("scripts/test", "these tests are it"),
+    ("scripts/run --machine raspi4b", "run_on_raspi4b"),
+    (
+        "scripts/run --gic 2 --smp 4 --cpu cortex-a76",
+        "run_on_gicv2",
+    ),
+    (
+        "scripts/run --cpu max --smp 8 --memory 2048",
+        "run_on_many_cores",
+    ),
+    ("scripts/run --help", "run_has_help"),
+    ("scripts/run my-cluster.toml", "run_takes_a_description"),
+    (
+        "target/hearth pack scripts/cluster.toml -o boot.cpio",
+        "pack_and_show",
+    ),
+    ("target/hearth show boot.cpio", "pack_and_show"),
+    ("scripts/symbolize console.log", "symbolize_names_places"),
+    (
+        "scripts/bench boot",
+        "figures::figures_stay_within_their_budgets",
+    ),
+];
+
+/// What stands in the README's blocks of commands, comments aside.
+fn commands_of_the_readme() -> BTreeSet<String> {
+    let text = fs::read_to_string(paths::project().join("README.md")).expect("the README");
+    let mut inside = false;
+    let mut commands = BTreeSet::new();
+    for line in text.lines() {
+        if line.starts_with("```") {
+            inside = !inside;
+            continue;
+        }
+        let line = line.strip_prefix("$ ").unwrap_or(line);
+        if inside && (line.starts_with("scripts/") || line.starts_with("target/")) {
+            let command = line.split("  #").next().unwrap_or(line);
+            commands.insert(command.trim().to_owned());
+        }
+    }
+    // In the text, between backquotes.
+    for word in text.split('`').skip(1).step_by(2) {
+        if word.starts_with("scripts/") && word.contains(" --") {
+            commands.insert(word.to_owned());
+        }
+    }
+    commands
+}
+
+#[test]
+fn every_command_of_the_readme_is_run_by_a_test() {
+    let known: BTreeSet<_> = COMMANDS
+        .iter()
+        .map(|(command, _)| command.to_string())
+        .collect();
+    assert_eq!(commands_of_the_readme(), known);
+}
+
+/// The command as the README has it, with these files in the place of the ones that it names.
+fn command(line: &str, files: &[(&str, &Path)]) -> Command {
+    assert!(COMMANDS.iter().any(|(known, _)| *known == line), "{line}");
+    let mut words = line.split(' ');
+    let mut command = Command::new(paths::project().join(words.next().expect("a program")));
+    command.current_dir(paths::project());
+    for word in words {
+        match files.iter().find(|(name, _)| *name == word) {
+            Some((_, path)) => command.arg(path),
+            None => command.arg(word),
+        };
+    }
+    command
+}
+
+fn output(line: &str, files: &[(&str, &Path)]) -> Output {
+    let output = command(line, files).stdin(Stdio::null()).output();
+    let output = output.expect("the command started");
+    assert!(
+        output.status.success(),
+        "{line}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}
+
+/// `scripts/run` with a pipe for a keyboard.
+struct Session {
+    child: Child,
+    said: Receiver<Vec<u8>>,
+    text: String,
+    _slots: slots::Slots,
+}
+
+impl Session {
+    fn start(line: &str, cores: usize, files: &[(&str, &Path)]) -> Self {
+        let slots = slots::take(cores);
+        let mut child = command(line, files)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the command started");
+        let (sender, said) = mpsc::channel();
+        let mut stdout = child.stdout.take().expect("its output");
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(length @ 1..) = stdout.read(&mut chunk) {
+                if sender.send(chunk[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self {
+            child,
+            said,
+            text: String::new(),
+            _slots: slots,
+        }
+    }
+
+    fn type_in(&mut self, keys: &[u8]) {
+        let input = self.child.stdin.as_mut().expect("its input");
+        input
+            .write_all(keys)
+            .and_then(|()| input.flush())
+            .expect("keys taken");
+    }
+
+    /// Waits until it has said `what`, behind what was waited for before.
+    fn expect(&mut self, what: &str) {
+        let limit = Instant::now() + LIMIT;
+        loop {
+            if let Some(place) = self.text.find(what) {
+                self.text.drain(..place + what.len());
+                return;
+            }
+            match self
+                .said
+                .recv_timeout(limit.saturating_duration_since(Instant::now()))
+            {
+                Ok(chunk) => self.text.push_str(&String::from_utf8_lossy(&chunk)),
+                Err(error @ (RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected)) => {
+                    panic!("no {what:?} came ({error}):\n{}", self.text)
+                }
+            }
+        }
+    }
+
+    /// Turns the board off; the command ends well.
+    fn leave(mut self) {
+        self.type_in(QUIT);
+        let status = self.child.wait().expect("its end");
+        assert!(status.success(), "it ended with {status}:\n{}", self.text);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // A failed test's; the script ends its board on a signal that it can catch.
+        let id = self.child.id().to_string();
+        if let Ok(None) = self.child.try_wait() {
+            let _ = Command::new("kill").arg(id).status();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Boots as told until the first guest's shell is there.
+fn boots(line: &str, cores: usize) {
+    let mut session = Session::start(line, cores, &[]);
+    session.expect(PROMPT);
+    session.leave();
+}
+
+#[test]
+fn run_gives_the_guests_consoles() {
+    const NAME: &str = "run_gives_the_guests_consoles";
+    let mut session = Session::start("scripts/run", 2, &[]);
+    session.expect("Ctrl-] 1 .. 9     the console of that guest");
+    session.expect(PROMPT);
+    session.type_in(b"nproc; cat /proc/meminfo | grep -c MemTotal; echo first-$((40 + 2))\r");
+    session.expect("first-42");
+    // The other guest has its own shell, and a variable of one is not the other's.
+    session.type_in(b"mark=left\r\x1d2");
+    session.expect(PROMPT);
+    session.type_in(b"\recho second-${mark:-none}\r");
+    session.expect("second-none");
+    saw!(NAME, "both guests' shells answered");
+    session.leave();
+}
+
+#[test]
+fn run_on_raspi4b() {
+    boots("scripts/run --machine raspi4b", 4);
+}
+
+#[test]
+fn run_on_gicv2() {
+    boots("scripts/run --gic 2 --smp 4 --cpu cortex-a76", 4);
+}
+
+#[test]
+fn run_on_many_cores() {
+    boots("scripts/run --cpu max --smp 8 --memory 2048", 8);
+}
+
+#[test]
+fn run_has_help() {
+    let help = String::from_utf8(output("scripts/run --help", &[]).stdout).expect("text");
+    for option in ["--machine", "--gic", "--smp", "--cpu", "--memory"] {
+        assert!(help.contains(option), "{help}");
+    }
+}
+
+#[test]
+fn run_takes_a_description() {
+    let guests = paths::project().join(".guests");
+    let text = fs::read_to_string(paths::project().join("scripts/cluster.toml"))
+        .expect("the example")
+        .replace("../.guests", &guests.display().to_string())
+        .replace("\"left\"", "\"mine\"");
+    let own = paths::results().join("run_takes_a_description.toml");
+    fs::write(&own, text).expect("a description written");
+    let line = "scripts/run my-cluster.toml";
+    let mut session = Session::start(line, 2, &[("my-cluster.toml", &own)]);
+    session.expect("guest mine starts");
+    session.leave();
+}
+
+#[test]
+fn pack_and_show() {
+    let package = paths::results().join("pack_and_show.cpio");
+    let files: [(&str, &Path); 1] = [("boot.cpio", &package)];
+    output(
+        "target/hearth pack scripts/cluster.toml -o boot.cpio",
+        &files,
+    );
+    let shown = output("target/hearth show boot.cpio", &files).stdout;
+    let shown = String::from_utf8(shown).expect("text");
+    assert!(shown.contains("left") && shown.contains("right"), "{shown}");
+}
+
+#[test]
+fn symbolize_names_places() {
+    let log = paths::results().join("symbolize_names_places.console");
+    fs::write(&log, "hearth:   #0 image+0x1000\n").expect("a log written");
+    let line = "scripts/symbolize console.log";
+    let text = output(line, &[("console.log", &log)]).stdout;
+    let text = String::from_utf8(text).expect("text");
+    let name = text.lines().nth(1).unwrap_or_default();
+    assert!(name.starts_with(' ') && !name.trim().is_empty(), "{text}");
+}
