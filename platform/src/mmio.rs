@@ -52,6 +52,20 @@ impl Mmio {
         unsafe { (self.base.wrapping_add(offset) as *mut u32).write_volatile(value) }
     }
 
+    /// Reads the 8-bit register at `offset`.
+    pub fn read8(self, offset: usize) -> u8 {
+        debug_assert!(offset < self.size);
+        // SAFETY: `new`'s promise.
+        unsafe { (self.base.wrapping_add(offset) as *const u8).read_volatile() }
+    }
+
+    /// Reads the 16-bit register at `offset`.
+    pub fn read16(self, offset: usize) -> u16 {
+        debug_assert!(offset + 2 <= self.size);
+        // SAFETY: `new`'s promise.
+        unsafe { (self.base.wrapping_add(offset) as *const u16).read_volatile() }
+    }
+
     /// Reads the 64-bit register at `offset`.
     pub fn read64(self, offset: usize) -> u64 {
         debug_assert!(offset + 8 <= self.size);

@@ -309,6 +309,8 @@ pub struct VirtioSlot {
     pub region: Region,
     /// Its interrupt.
     pub interrupt: Option<Interrupt>,
+    /// Whether what it reads and writes in memory goes through the cores' caches (`dma-coherent`).
+    pub coherent: bool,
 }
 
 /// What a board's device tree says.

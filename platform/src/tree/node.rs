@@ -162,6 +162,22 @@ impl<'a> Node<'a> {
         true
     }
 
+    /// Whether the device's memory accesses are coherent with the cores' caches: it or a bus above it says so
+    /// (Devicetree Specification 0.4, section 2.3.10, and Linux' `of_dma_is_coherent`).
+    pub(super) fn is_coherent(&self) -> bool {
+        let mut node = Some(*self);
+        while let Some(here) = node {
+            if here.property("dma-noncoherent").is_some() {
+                return false;
+            }
+            if here.property("dma-coherent").is_some() {
+                return true;
+            }
+            node = here.parent();
+        }
+        false
+    }
+
     /// How many cells addresses and sizes of this node's children have.
     fn child_cells(&self) -> (usize, usize) {
         let cells = |name, default| self.cell(name).unwrap_or(default) as usize;

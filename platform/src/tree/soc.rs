@@ -58,6 +58,7 @@ pub(super) fn take(
             let slot = VirtioSlot {
                 region: node.region()?,
                 interrupt: node.interrupt(landmarks.gic, 0),
+                coherent: node.is_coherent(),
             };
             tree.virtio.push(slot).map_err(|_| Fault::Full)?;
         }

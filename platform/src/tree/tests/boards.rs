@@ -88,6 +88,15 @@ pub(super) fn virt(gic_v3: bool) -> Vec<u8> {
                     ("interrupts", Cells(&[0, 16 + slot, 1])),
                     ("reg", Cells(&[0, 0xa00_0000 + slot * 0x200, 0, 0x200])),
                     ("compatible", Texts(&["virtio,mmio"])),
+                    // A board of ours has both kinds, to tell them apart.
+                    (
+                        if slot == 0 {
+                            "dma-coherent"
+                        } else {
+                            "dma-noncoherent"
+                        },
+                        Empty,
+                    ),
                 ],
             );
         }

@@ -112,11 +112,15 @@ fn virt_devices() {
         })
     );
     // Sorted by address, whichever way the tree lists them.
-    let slot = |base, id| VirtioSlot {
+    let slot = |base, id, coherent| VirtioSlot {
         region: region(base, 0x200),
         interrupt: edge(id),
+        coherent,
     };
-    assert_eq!(tree.virtio, [slot(0xa00_0000, 48), slot(0xa00_0200, 49)]);
+    assert_eq!(
+        tree.virtio,
+        [slot(0xa00_0000, 48, true), slot(0xa00_0200, 49, false)]
+    );
 }
 
 #[test]
