@@ -1,0 +1,106 @@
+//! What a device tells its driver unasked: the interrupt with its causes, and that the device needs a reset.
+//!
+//! One word of atomics, so that the two halves of a device and its registers need not share a lock for it.
+//!
+//! Whoever moves the interrupt line in the interrupt controller does so like this, whenever it has called anything that may signal or
+//! acknowledge. As the change is taken with the controller's lock held, the last that is taken is the last that was made:
+//! ```text
+//! if signals.has_line_change() {
+//!     let mut controller = …lock();
+//!     if let Some(level) = signals.take_line_change() { controller.set_line(…, level) }
+//! }
+//! ```
+
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Bits of InterruptStatus (section 4.2.2): a buffer was used; the configuration, or the status, has changed.
+const USED: u32 = 1;
+const CONFIGURATION: u32 = 2;
+const CAUSES: u32 = USED | CONFIGURATION;
+/// The device needs a reset.
+const NEEDS_RESET: u32 = 1 << 8;
+/// The line has changed since the change was last taken.
+const CHANGED: u32 = 1 << 9;
+
+/// The state of one device.
+#[derive(Debug)]
+pub struct Signals(AtomicU32);
+
+impl Default for Signals {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Signals {
+    /// All quiet.
+    pub const fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Interrupts, because buffers were used.
+    pub fn used(&self) {
+        self.update(|state| state | USED);
+    }
+
+    /// Interrupts, because the configuration changed.
+    pub fn configuration_changed(&self) {
+        self.update(|state| state | CONFIGURATION);
+    }
+
+    /// The driver broke a rule: DEVICE_NEEDS_RESET, and an interrupt for it (section 2.1.2).
+    pub fn fail(&self) {
+        self.update(|state| state | NEEDS_RESET | CONFIGURATION);
+    }
+
+    /// Whether the device needs a reset: it serves no queue until then.
+    #[inline(always)]
+    pub fn needs_reset(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & NEEDS_RESET != 0
+    }
+
+    /// InterruptStatus.
+    pub fn causes(&self) -> u32 {
+        self.0.load(Ordering::Acquire) & CAUSES
+    }
+
+    /// InterruptACK.
+    pub fn acknowledge(&self, causes: u32) {
+        self.update(|state| state & !(causes & CAUSES));
+    }
+
+    /// Quiet again, after a reset. A device whose queues have locks of their own does this after it has stopped the last of them.
+    pub fn clear(&self) {
+        self.update(|state| state & !(CAUSES | NEEDS_RESET));
+    }
+
+    /// The level of the interrupt line.
+    pub fn line(&self) -> bool {
+        self.causes() != 0
+    }
+
+    /// Whether the line has changed since the change was last taken.
+    #[inline(always)]
+    pub fn has_line_change(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & CHANGED != 0
+    }
+
+    /// The level of the line, if it has changed since this was last asked. Called with the interrupt controller's lock held.
+    #[inline]
+    pub fn take_line_change(&self) -> Option<bool> {
+        if !self.has_line_change() {
+            return None;
+        }
+        let state = self.0.fetch_and(!CHANGED, Ordering::AcqRel);
+        (state & CHANGED != 0).then_some(state & CAUSES != 0)
+    }
+
+    /// Changes the state, and notes in the same step whether the line changed by that.
+    fn update(&self, change: impl Fn(u32) -> u32) {
+        self.0.update(Ordering::AcqRel, Ordering::Relaxed, |state| {
+            let next = change(state);
+            let flips = (next & CAUSES != 0) != (state & CAUSES != 0);
+            next | if flips { CHANGED } else { 0 }
+        });
+    }
+}
