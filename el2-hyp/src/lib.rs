@@ -8,6 +8,7 @@
 //! - [`lock`]: what cores share is behind one. - [`stage2`]: from what a guest calls physical to what is.
 //! - [`exit`]: why a vCPU came back, as a value. - [`sysreg`], [`idregs`]: trapped registers. - [`inject`]: exceptions for the guest.
 //! - [`psci`]: firmware calls. - [`vtimer`]: the emulated timer. - [`vgic`]: the interrupt controller. - [`device`]: the console.
+//! - [`volume`]: where guests' disks have their bytes.
 //! - [`machine`]: the guest machine's map. - [`image`], [`fdt`]: a kernel's place in memory, and the device tree that it is given.
 //! - [`sched`]: which vCPU runs on which core.
 //! - [`arch`]: system registers and assembly. - [`vcpu`], [`guest`]: the virtual machine put together.
@@ -38,4 +39,5 @@ pub mod sysreg;
 #[cfg(target_os = "none")]
 pub mod vcpu;
 pub mod vgic;
+pub mod volume;
 pub mod vtimer;
