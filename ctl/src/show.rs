@@ -1,13 +1,14 @@
 //! `hearth show`: what is in a boot package, and whether it is sound, as a board would find it.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use cluster_proto::manifest::ConsoleMode;
-use cluster_proto::package::{GuestView, ImageView, Package, crc32c};
+use cluster_proto::manifest::{Board, ConsoleMode, Digest};
+use cluster_proto::package::{Fault, GuestView, ImageView, Package};
 use serde::Serialize;
 
-use crate::pack::{Size, digest};
+use crate::pack::{Devices, Size, crc32c, digest};
 use crate::report::{EXIT_CODES, Failure};
 
 /// Look into a boot package and check it.
@@ -24,9 +25,19 @@ pub struct Contents {
     package: PathBuf,
     cluster: String,
     board: String,
-    boards: Vec<String>,
+    boards: Vec<ShownBoard>,
     console: &'static str,
     guests: Vec<ShownGuest>,
+}
+
+/// A board of the cluster.
+#[derive(Debug, Serialize)]
+struct ShownBoard {
+    name: String,
+    memory_mib: Option<u32>,
+    address: Option<String>,
+    gateway: Option<String>,
+    mac: Option<String>,
 }
 
 /// A guest in a package.
@@ -39,6 +50,10 @@ struct ShownGuest {
     command_line: String,
     kernel: ShownImage,
     initrd: Option<ShownImage>,
+    /// Where it starts.
+    board: String,
+    #[serde(flatten)]
+    devices: Devices,
 }
 
 /// An image in a package.
@@ -67,11 +82,11 @@ fn contents(path: PathBuf, archive: &[u8]) -> Result<Contents, Vec<String>> {
     let package = Package::parse(archive).map_err(|error| vec![error.to_string()])?;
     let mut wrong: Vec<_> = package.damage().iter().map(ToString::to_string).collect();
     let mut guests = Vec::new();
+    let mut checked = Checked::default();
     for view in package.guests() {
-        let shown = view.and_then(|view| view.check(crc32c).map(|()| view));
-        match shown
+        match view
             .map_err(|error| error.to_string())
-            .and_then(|view| show(&view))
+            .and_then(|view| show(&view, &package, &mut checked))
         {
             Ok(guest) => guests.push(guest),
             Err(error) => wrong.push(error),
@@ -85,10 +100,7 @@ fn contents(path: PathBuf, archive: &[u8]) -> Result<Contents, Vec<String>> {
         package: path,
         cluster: package.cluster().to_string(),
         board: package.board().name.to_string(),
-        boards: manifest
-            .boards()
-            .map(|board| board.name.to_string())
-            .collect(),
+        boards: manifest.boards().map(show_board).collect(),
         console: match manifest.summary().console {
             ConsoleMode::Focus => "focus",
             ConsoleMode::All => "all",
@@ -97,43 +109,105 @@ fn contents(path: PathBuf, archive: &[u8]) -> Result<Contents, Vec<String>> {
     })
 }
 
-/// A guest whose checksums are right; checks the digests, too, which a board leaves alone.
-fn show(view: &GuestView<'_>) -> Result<ShownGuest, String> {
-    let image = |image: &ImageView<'_>| {
-        let shown = ShownImage {
-            entry: image.entry().to_string(),
-            bytes: image.image.length,
-            crc32c: format!("{:08x}", image.image.crc32c),
+fn show_board(board: Board) -> ShownBoard {
+    let gateway = board.address.and_then(|place| place.gateway());
+    ShownBoard {
+        name: board.name.to_string(),
+        memory_mib: board.memory.map(|memory| memory.get()),
+        address: board.address.map(|place| place.to_string()),
+        gateway: gateway.map(|gateway| gateway.to_string()),
+        mac: board.mac.map(|mac| mac.to_string()),
+    }
+}
+
+/// What has been found of images: guests share them, and large ones take their time.
+#[derive(Default)]
+struct Checked(HashMap<Digest, Result<(), String>>);
+
+impl Checked {
+    /// Checks an image's checksum, and its digest, too, which a board leaves alone.
+    fn check(&mut self, image: &ImageView<'_>) -> Result<(), String> {
+        let wrong = |fault: Fault| fault.to_string();
+        let check = || {
+            image.check(crc32c).map_err(wrong)?;
+            if digest(image.bytes) == image.image.digest {
+                Ok(())
+            } else {
+                Err("has another digest".to_string())
+            }
         };
-        let named_so = digest(image.bytes) == image.image.digest;
-        let wrong = || {
-            format!(
-                "guest {}: {}: has another digest",
-                view.guest.name, shown.entry
-            )
-        };
-        if named_so { Ok(shown) } else { Err(wrong()) }
+        let found = self.0.entry(image.image.digest).or_insert_with(check);
+        found.clone()
+    }
+}
+
+/// A guest whose images are sound.
+fn show(
+    view: &GuestView<'_>,
+    package: &Package<'_>,
+    checked: &mut Checked,
+) -> Result<ShownGuest, String> {
+    let guest = &view.guest;
+    for image in view.images() {
+        let entry = image.entry();
+        let sound = checked.check(image);
+        sound.map_err(|wrong| format!("guest {}: {entry}: {wrong}", guest.name))?;
+    }
+    let image = |image: &ImageView<'_>| ShownImage {
+        entry: image.entry().to_string(),
+        bytes: image.image.length,
+        crc32c: format!("{:08x}", image.image.crc32c),
     };
+    let disk_image = |place: usize| {
+        let image = view.disks.get(place)?.as_ref()?;
+        Some((image.entry().to_string(), image.image))
+    };
+    let number = usize::from(guest.first_board().0);
+    let board = package.manifest().boards().nth(number);
     Ok(ShownGuest {
-        name: view.guest.name.to_string(),
-        vcpus: view.guest.vcpus.get(),
-        memory_mib: view.guest.memory.get(),
-        priority: view.guest.priority.0,
-        command_line: view.guest.command_line.as_str().to_string(),
-        kernel: image(&view.kernel)?,
-        initrd: view.initrd.as_ref().map(image).transpose()?,
+        name: guest.name.to_string(),
+        vcpus: guest.vcpus.get(),
+        memory_mib: guest.memory.get(),
+        priority: guest.priority.0,
+        command_line: guest.command_line.as_str().to_string(),
+        kernel: image(&view.kernel),
+        initrd: view.initrd.as_ref().map(image),
+        board: board
+            .map(|board| board.name.to_string())
+            .unwrap_or_default(),
+        devices: Devices::of(guest, disk_image),
     })
+}
+
+impl fmt::Display for ShownBoard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "board {}", self.name)?;
+        if let Some(memory) = self.memory_mib {
+            write!(f, ", {memory} MiB")?;
+        }
+        if let Some(address) = &self.address {
+            write!(f, ", address {address}")?;
+        }
+        if let Some(gateway) = &self.gateway {
+            write!(f, ", gateway {gateway}")?;
+        }
+        match &self.mac {
+            Some(mac) => write!(f, ", network card {mac}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "cluster {}, boards: {}",
-            self.cluster,
-            self.boards.join(", ")
+            "cluster {}, for board {}, console {}",
+            self.cluster, self.board, self.console
         )?;
-        writeln!(f, "for board {}, console {}", self.board, self.console)?;
+        for board in &self.boards {
+            writeln!(f, "{board}")?;
+        }
         for guest in &self.guests {
             let ShownGuest {
                 name,
@@ -144,7 +218,8 @@ impl fmt::Display for Contents {
             } = guest;
             writeln!(
                 f,
-                "guest {name}: vCPUs {vcpus}, memory {memory_mib} MiB, priority {priority}"
+                "guest {name}: vCPUs {vcpus}, memory {memory_mib} MiB, priority {priority}, starts on {}",
+                guest.board
             )?;
             writeln!(f, "  command line: {}", guest.command_line)?;
             let image = |f: &mut fmt::Formatter<'_>, what, image: &ShownImage| {
@@ -163,6 +238,7 @@ impl fmt::Display for Contents {
             if let Some(initrd) = &guest.initrd {
                 image(f, "initrd", initrd)?;
             }
+            write!(f, "{}", guest.devices)?;
         }
         Ok(())
     }

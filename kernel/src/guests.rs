@@ -108,6 +108,9 @@ pub fn make_all(archive: &'static [u8], hardware: Hardware, gicv: Option<Pa>) {
                 continue;
             }
         };
+        if view.guest.first_board() != package.board_number() {
+            continue;
+        }
         if slots.len() == MAX_BOARD_GUESTS {
             warn!(
                 "guest {} does not fit: a board runs {MAX_BOARD_GUESTS} guests at most",

@@ -5,27 +5,32 @@ use core::marker::PhantomData;
 
 use serde::de::DeserializeOwned;
 
-use super::{Board, CommandLine, Guest, Image, MAX_BOARDS, MAX_GUESTS, MAX_IMAGES, Name, Summary};
+use super::{
+    Board, CommandLine, Guest, Image, MAX_BOARDS, MAX_DISKS, MAX_GUESTS, MAX_IMAGES, Name, Serial,
+    Summary,
+};
 use crate::package::crc32c;
 
 /// The first bytes of a manifest.
 const MAGIC: [u8; 8] = *b"HEARTHPK";
 /// The version of the format that this reads and writes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes before the records: magic, then version, length and CRC-32C of the records as little-endian words.
 pub const HEAD_BYTES: usize = 20;
 /// The longest manifest, head included.
-pub const MAX_MANIFEST_BYTES: usize = 128 << 10;
+pub const MAX_MANIFEST_BYTES: usize = 192 << 10;
 
-/// More than the encoding of any record adds to its text: counts, numbers, a digest.
+/// More than the encoding of any record adds to its text: counts, numbers, a digest, addresses.
 const RECORD_BYTES: usize = 64;
+/// Most that a guest's disks take up in its record.
+const DISKS_BYTES: usize = MAX_DISKS * (16 + Name::MAX_BYTES + Serial::MAX_BYTES);
 const _: () = assert!(
     HEAD_BYTES
         + RECORD_BYTES
         + Name::MAX_BYTES
         + MAX_BOARDS * (RECORD_BYTES + Name::MAX_BYTES)
         + MAX_IMAGES * RECORD_BYTES
-        + MAX_GUESTS * (RECORD_BYTES + Name::MAX_BYTES + CommandLine::MAX_BYTES)
+        + MAX_GUESTS * (RECORD_BYTES + Name::MAX_BYTES + CommandLine::MAX_BYTES + DISKS_BYTES)
         <= MAX_MANIFEST_BYTES
 );
 
@@ -129,14 +134,15 @@ pub fn encode<'b>(
     buffer: &'b mut [u8],
 ) -> Result<&'b [u8], EncodeError> {
     let count = |length: usize, most: usize| {
-        u8::try_from(length)
+        u16::try_from(length)
             .ok()
             .filter(|_| length <= most)
             .ok_or(EncodeError::Count)
     };
-    summary.boards = count(boards.len(), MAX_BOARDS)?;
+    let narrow = |count| u8::try_from(count).map_err(|_| EncodeError::Count);
+    summary.boards = narrow(count(boards.len(), MAX_BOARDS)?)?;
     summary.images = count(images.len(), MAX_IMAGES)?;
-    summary.guests = count(guests.len(), MAX_GUESTS)?;
+    summary.guests = narrow(count(guests.len(), MAX_GUESTS)?)?;
     if summary.board.0 >= summary.boards {
         return Err(EncodeError::Count);
     }
@@ -192,7 +198,8 @@ impl<'a> ManifestView<'a> {
         let records = check_head(bytes)?;
         let (summary, boards) =
             postcard::take_from_bytes::<Summary>(records).map_err(|_| ManifestError::Summary)?;
-        let (boards_said, images_said) = (u16::from(summary.boards), u16::from(summary.images));
+        let (boards_said, images_said) = (u16::from(summary.boards), summary.images);
+        let guests_said = u16::from(summary.guests);
         if usize::from(summary.boards) > MAX_BOARDS
             || usize::from(summary.images) > MAX_IMAGES
             || usize::from(summary.guests) > MAX_GUESTS
@@ -200,18 +207,27 @@ impl<'a> ManifestView<'a> {
         {
             return Err(ManifestError::Summary);
         }
-        let images = skip::<Board>(boards, summary.boards, 0)?;
-        let guests = skip::<Image>(images, summary.images, boards_said)?;
-        let rest = skip::<Guest>(guests, summary.guests, boards_said + images_said)?;
+        let images = skip::<Board>(boards, boards_said, 0)?;
+        let guests = skip::<Image>(images, images_said, boards_said)?;
+        let rest = skip::<Guest>(guests, guests_said, boards_said + images_said)?;
         if !rest.is_empty() {
             return Err(ManifestError::Trailing);
         }
-        Ok(Self {
+        let view = Self {
             summary,
             boards,
             images,
             guests,
-        })
+        };
+        // A guest of a board that is not in the list would run nowhere, and nobody would say so.
+        let elsewhere = |guest: Guest| guest.first_board().0 >= view.summary.boards;
+        match (boards_said + images_said..)
+            .zip(view.guests())
+            .find_map(|(index, guest)| elsewhere(guest).then_some(index))
+        {
+            Some(index) => Err(ManifestError::Record { index }),
+            None => Ok(view),
+        }
     }
 
     /// What stands before the lists.
@@ -221,7 +237,7 @@ impl<'a> ManifestView<'a> {
 
     /// The boards, in order of [`super::BoardNumber`].
     pub fn boards(&self) -> impl Iterator<Item = Board> + use<'a> {
-        Records::new(self.boards, self.summary.boards)
+        Records::new(self.boards, self.summary.boards.into())
     }
 
     /// The images, in order of [`super::ImageNumber`].
@@ -231,7 +247,7 @@ impl<'a> ManifestView<'a> {
 
     /// The guests, in the operator's order.
     pub fn guests(&self) -> impl Iterator<Item = Guest> + use<'a> {
-        Records::new(self.guests, self.summary.guests)
+        Records::new(self.guests, self.summary.guests.into())
     }
 }
 
@@ -276,10 +292,10 @@ fn saturated(length: usize) -> u32 {
 /// Decodes `count` records of one kind and gives what stands behind them.
 fn skip<T: DeserializeOwned>(
     mut bytes: &[u8],
-    count: u8,
+    count: u16,
     first: u16,
 ) -> Result<&[u8], ManifestError> {
-    for index in first..first + u16::from(count) {
+    for index in first..first + count {
         let taken = postcard::take_from_bytes::<T>(bytes);
         bytes = taken.map_err(|_| ManifestError::Record { index })?.1;
     }
@@ -289,12 +305,12 @@ fn skip<T: DeserializeOwned>(
 /// Records of one kind, decoded one at a time.
 struct Records<'a, T> {
     bytes: &'a [u8],
-    left: u8,
+    left: u16,
     kind: PhantomData<T>,
 }
 
 impl<'a, T> Records<'a, T> {
-    fn new(bytes: &'a [u8], left: u8) -> Self {
+    fn new(bytes: &'a [u8], left: u16) -> Self {
         Self {
             bytes,
             left,

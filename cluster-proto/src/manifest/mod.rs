@@ -11,31 +11,34 @@
 //! board needs no room for all of them at once.
 
 mod codec;
+mod devices;
 #[cfg(test)]
 mod tests;
 mod values;
 
+use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 pub use codec::{EncodeError, HEAD_BYTES, MAX_MANIFEST_BYTES, ManifestError, ManifestView, encode};
+pub use devices::{Backing, Disk, DiskSize, Ipv4Place, MAX_DISKS, MAX_NICS, Mac, Nic, Serial};
 pub use values::{CommandLine, Digest, MemoryMib, Name, OutOfRange, VcpuCount};
 
 /// Most boards in a cluster.
 pub const MAX_BOARDS: usize = 16;
 /// Most guests in a cluster.
 pub const MAX_GUESTS: usize = 64;
-/// Most images in a package: a kernel and an initrd of its own for every guest.
-pub const MAX_IMAGES: usize = 2 * MAX_GUESTS;
+/// Most images in a package: a kernel, an initrd and disks of its own for every guest.
+pub const MAX_IMAGES: usize = (2 + MAX_DISKS) * MAX_GUESTS;
 /// The priority of a guest whose description names none.
 pub const DEFAULT_PRIORITY: Priority = Priority(100);
 
 /// A board's place in its cluster's list, below [`MAX_BOARDS`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BoardNumber(pub u8);
 
 /// An image's place in its manifest's list, below [`MAX_IMAGES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct ImageNumber(pub u8);
+pub struct ImageNumber(pub u16);
 
 /// Who goes first when not every guest fits: the greater runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -63,7 +66,7 @@ pub struct Summary {
     /// How many boards follow, 1 to [`MAX_BOARDS`].
     pub boards: u8,
     /// How many images follow, up to [`MAX_IMAGES`].
-    pub images: u8,
+    pub images: u16,
     /// How many guests follow, up to [`MAX_GUESTS`].
     pub guests: u8,
 }
@@ -75,6 +78,10 @@ pub struct Board {
     pub name: Name,
     /// How much memory it has, where the operator says so.
     pub memory: Option<MemoryMib>,
+    /// Its own place on the network, where the operator gives it one.
+    pub address: Option<Ipv4Place>,
+    /// Its own Ethernet address, where it is not to be its network card's.
+    pub mac: Option<Mac>,
 }
 
 /// An image that travels in the package, under the name of its digest.
@@ -105,7 +112,25 @@ pub struct Guest {
     pub initrd: Option<ImageNumber>,
     /// What its kernel is told.
     pub command_line: CommandLine,
+    /// The board that it starts on, where the operator names one.
+    pub board: Option<BoardNumber>,
+    /// Its disks, in the order in which it finds them.
+    pub disks: Vec<Disk, MAX_DISKS, u8>,
+    /// Its network cards, in the order in which it finds them.
+    pub nics: Vec<Nic, MAX_NICS, u8>,
+    /// Whether it has a virtio console besides its PL011.
+    pub virtio_console: bool,
+    /// Whether it has a source of random numbers.
+    pub entropy: bool,
+}
+
+impl Guest {
+    /// The board that starts it while no cluster decides where it runs: the one that the operator named, else the first.
+    pub fn first_board(&self) -> BoardNumber {
+        self.board.unwrap_or(BoardNumber(0))
+    }
 }
 
 // The numbers fit the types that carry them.
-const _: () = assert!(MAX_BOARDS < MAX_IMAGES && MAX_IMAGES <= u8::MAX as usize);
+const _: () = assert!(MAX_BOARDS <= u8::MAX as usize && MAX_GUESTS <= u8::MAX as usize);
+const _: () = assert!(MAX_IMAGES <= u16::MAX as usize);

@@ -13,6 +13,8 @@ fn board(name: &str) -> Board {
     Board {
         name: Name::new(name).unwrap(),
         memory: None,
+        address: None,
+        mac: None,
     }
 }
 
@@ -30,12 +32,51 @@ fn summary(board: u8) -> Summary {
 }
 
 prop_compose! {
+    fn any_mac()(octets: [u8; 6]) -> Mac {
+        let [first, rest @ ..] = octets;
+        let [b, c, d, e, f] = rest;
+        Mac::new([first & !1 | 2, b, c, d, e, f]).unwrap()
+    }
+}
+
+prop_compose! {
+    fn any_disk()(
+        image: Option<u16>, sectors in 1u32.., blocks: Option<u16>, read_only: bool,
+        volume in "[a-z0-9]{1,63}", serial in "[!-~]{1,20}",
+    ) -> Disk {
+        let overlay = blocks.map(|blocks| MemoryMib::new(u32::from(blocks).max(1) * 2).unwrap());
+        let volume = Name::new(&volume).unwrap();
+        let backing = match image {
+            Some(image) => Backing::Ephemeral {
+                image: ImageNumber(image),
+                size: DiskSize::from_sectors(sectors).unwrap(),
+                overlay,
+            },
+            None => Backing::Local { volume },
+        };
+        Disk { backing, read_only, serial: Serial::new(&serial).unwrap() }
+    }
+}
+
+prop_compose! {
+    fn any_board()(address: u32, prefix in 1u8..=30, step: Option<u32>, mac in prop::option::of(any_mac())) -> Board {
+        let gateway = step.map(|step| address ^ step & u32::MAX >> prefix);
+        // Most draws are a host of some network; the others have no place.
+        let place = Ipv4Place::new(address.into(), prefix, gateway.map(Into::into)).ok();
+        Board { address: place, mac, ..board("x") }
+    }
+}
+
+prop_compose! {
     fn any_guest()(
         name in "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?",
         vcpus in 1..=VcpuCount::MAX,
         blocks in MemoryMib::MIN / 2..=MemoryMib::MAX / 2,
-        priority: u8, kernel: u8, initrd: Option<u8>,
+        priority: u8, kernel: u16, initrd: Option<u16>,
         line in "[ -~é]{0,512}",
+        disks in prop::collection::vec(any_disk(), 0..=MAX_DISKS),
+        macs in prop::collection::vec(any_mac(), 0..=MAX_NICS),
+        first: bool, virtio_console: bool, entropy: bool,
     ) -> Guest {
         Guest {
             name: Name::new(&name).unwrap(),
@@ -45,6 +86,11 @@ prop_compose! {
             kernel: ImageNumber(kernel),
             initrd: initrd.map(ImageNumber),
             command_line: CommandLine::new(&line).unwrap(),
+            board: first.then_some(BoardNumber(0)),
+            disks: disks.into_iter().collect(),
+            nics: macs.into_iter().map(|mac| Nic { mac }).collect(),
+            virtio_console,
+            entropy,
         }
     }
 }
@@ -57,7 +103,7 @@ prop_compose! {
 
 /// Replaces the records and makes length and checksum right again.
 fn seal(records: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::from(*b"HEARTHPK\x01\0\0\0");
+    let mut bytes = Vec::from(*b"HEARTHPK\x02\0\0\0");
     bytes.extend(u32::try_from(records.len()).unwrap().to_le_bytes());
     bytes.extend(crc32c(records).to_le_bytes());
     bytes.extend(records);
@@ -72,10 +118,10 @@ proptest! {
     fn what_is_written_is_read(
         guests in prop::collection::vec(any_guest(), 0..MAX_GUESTS),
         images in prop::collection::vec(any_image(), 0..MAX_IMAGES),
-        count in 1..=MAX_BOARDS,
+        boards in prop::collection::vec(any_board(), 1..=MAX_BOARDS),
         console: bool,
     ) {
-        let boards: Vec<_> = (0..count).map(|number| board(&std::format!("board-{number}"))).collect();
+        let count = boards.len();
         let mut summary = summary(u8::try_from(count - 1).unwrap());
         summary.console = if console { ConsoleMode::All } else { ConsoleMode::Focus };
         let mut buffer = vec![0; MAX_MANIFEST_BYTES];
@@ -110,14 +156,26 @@ proptest! {
 #[test]
 fn the_largest_cluster_fits() {
     let longest = Name::new(&"n".repeat(Name::MAX_BYTES)).unwrap();
+    let mac = Mac::new([0xfe; 6]).unwrap();
+    let (volume, serial) = (longest.clone(), Serial::new(&"s".repeat(20)).unwrap());
+    let disk = Disk {
+        backing: Backing::Local { volume },
+        read_only: true,
+        serial,
+    };
     let guest = Guest {
         name: longest.clone(),
         vcpus: VcpuCount::new(8).unwrap(),
         memory: MemoryMib::new(MemoryMib::MAX).unwrap(),
         priority: Priority(255),
-        kernel: ImageNumber(255),
-        initrd: Some(ImageNumber(255)),
+        kernel: ImageNumber(u16::MAX),
+        initrd: Some(ImageNumber(u16::MAX)),
         command_line: CommandLine::new(&"x".repeat(CommandLine::MAX_BYTES)).unwrap(),
+        board: Some(BoardNumber(15)),
+        disks: core::iter::repeat_n(disk, MAX_DISKS).collect(),
+        nics: core::iter::repeat_n(Nic { mac }, MAX_NICS).collect(),
+        virtio_console: true,
+        entropy: true,
     };
     let image = Image {
         digest: Digest([255; 32]),
@@ -127,7 +185,9 @@ fn the_largest_cluster_fits() {
     let boards = vec![
         Board {
             name: longest,
-            memory: Some(guest.memory)
+            memory: Some(guest.memory),
+            address: Ipv4Place::new([223; 4].into(), 30, Some([223, 223, 223, 222].into())).ok(),
+            mac: Some(mac),
         };
         MAX_BOARDS
     ];
@@ -166,7 +226,7 @@ fn each_damage_has_its_name() {
     let parse = |bytes: &[u8]| ManifestView::parse(bytes).unwrap_err();
     assert_eq!(with(0, b'h'), ManifestError::NotAManifest);
     assert_eq!(parse(b"HEARTHPK"), ManifestError::NotAManifest);
-    assert_eq!(with(8, 2), ManifestError::Version { found: 2 });
+    assert_eq!(with(8, 1), ManifestError::Version { found: 1 });
     assert_eq!(with(16, sound[16] ^ 1), ManifestError::Checksum);
     let (said, found) = (records.len() as u32, records.len() as u32 - 1);
     assert_eq!(
@@ -228,4 +288,98 @@ fn values_keep_their_rules() {
     }
     assert!(CommandLine::new("console=ttyAMA0 quiet").is_ok());
     assert_eq!(CommandLine::new("a\0b"), Err(OutOfRange::CommandLine));
+}
+
+#[test]
+fn a_guest_of_no_board_is_noticed() {
+    let mut buffer = vec![0; MAX_MANIFEST_BYTES];
+    let mut guest = Guest {
+        name: Name::new("web").unwrap(),
+        vcpus: VcpuCount::new(1).unwrap(),
+        memory: MemoryMib::new(16).unwrap(),
+        priority: DEFAULT_PRIORITY,
+        kernel: ImageNumber(0),
+        initrd: None,
+        command_line: CommandLine::default(),
+        board: Some(BoardNumber(1)),
+        disks: heapless::Vec::new(),
+        nics: heapless::Vec::new(),
+        virtio_console: false,
+        entropy: true,
+    };
+    let boards = [board("a"), board("b")];
+    let bytes = encode(
+        summary(0),
+        &boards,
+        &[],
+        &[guest.clone(), guest.clone()],
+        &mut buffer,
+    )
+    .unwrap();
+    let first = ManifestView::parse(bytes).unwrap().guests().next().unwrap();
+    assert_eq!(first.first_board(), BoardNumber(1));
+    guest.board = Some(BoardNumber(2));
+    let bytes = encode(summary(0), &boards, &[], &[first, guest], &mut buffer).unwrap();
+    assert_eq!(
+        ManifestView::parse(bytes).unwrap_err(),
+        ManifestError::Record { index: 3 }
+    );
+}
+
+#[test]
+fn addresses_keep_their_rules() {
+    let mac: Mac = "0A:00:5e:10:20:fF".parse().unwrap();
+    assert_eq!(mac.octets(), [10, 0, 0x5e, 16, 32, 255]);
+    assert_eq!(std::format!("{mac}"), "0a:00:5e:10:20:ff");
+    for bad in [
+        "00:00:5e:10:20:30",    // a manufacturer's
+        "03:00:5e:10:20:30",    // a group's
+        "ff:ff:ff:ff:ff:ff",    // everybody's
+        "02:00:5e:10:20",       // too short
+        "02:00:5e:10:20:30:40", // too long
+        "02:0:5e:10:20:30",
+        "02:+1:5e:10:20:30",
+        "02-00-5e-10-20-30",
+        "",
+    ] {
+        assert_eq!(bad.parse::<Mac>(), Err(OutOfRange::Mac), "{bad}");
+    }
+
+    let place = |address: [u8; 4], prefix, gateway: Option<[u8; 4]>| {
+        Ipv4Place::new(address.into(), prefix, gateway.map(Into::into))
+    };
+    let sound = place([10, 7, 0, 1], 24, Some([10, 7, 0, 254])).unwrap();
+    assert_eq!(std::format!("{sound}"), "10.7.0.1/24");
+    assert!(place([192, 168, 0, 2], 30, Some([192, 168, 0, 1])).is_ok());
+    for (address, prefix) in [
+        ([10, 7, 0, 0], 24),
+        ([10, 7, 0, 255], 24),
+        ([10, 7, 0, 1], 0),
+        ([10, 7, 0, 1], 31),
+        ([127, 0, 0, 1], 8),
+        ([0, 0, 0, 1], 8),
+        ([224, 0, 0, 1], 4),
+        ([255, 255, 255, 254], 24),
+    ] {
+        assert_eq!(place(address, prefix, None), Err(OutOfRange::Address));
+    }
+    for gateway in [[10, 7, 0, 1], [10, 7, 1, 2], [10, 7, 0, 255], [10, 7, 0, 0]] {
+        let found = place([10, 7, 0, 1], 24, Some(gateway));
+        assert_eq!(found, Err(OutOfRange::Gateway));
+    }
+}
+
+#[test]
+fn disks_keep_their_rules() {
+    assert_eq!(DiskSize::holding(0), Err(OutOfRange::DiskSize));
+    assert_eq!(DiskSize::holding(513).unwrap().bytes(), 1024);
+    assert_eq!(DiskSize::holding(1 << 41), Err(OutOfRange::DiskSize));
+    assert_eq!(
+        DiskSize::holding((1 << 41) - 512).unwrap().sectors(),
+        u32::MAX
+    );
+    assert!(Serial::new("web-root").is_ok() && Serial::new(&"s".repeat(20)).is_ok());
+    for bad in ["", "a b", "é", "a\n", &"s".repeat(21)] {
+        assert_eq!(Serial::new(bad), Err(OutOfRange::Serial), "{bad:?}");
+    }
 }

@@ -5,6 +5,8 @@ use core::fmt;
 use heapless::String;
 use serde::{Deserialize, Serialize};
 
+use super::{Ipv4Place, Serial};
+
 /// A value that breaks its type's rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutOfRange {
@@ -16,6 +18,16 @@ pub enum OutOfRange {
     Memory,
     /// Too long or with control characters; see [`CommandLine`].
     CommandLine,
+    /// Not six bytes that an operator may give; see [`super::Mac`].
+    Mac,
+    /// Not a host's address with its network's length; see [`super::Ipv4Place`].
+    Address,
+    /// Not another host of the same network; see [`super::Ipv4Place`].
+    Gateway,
+    /// Nothing, or too much; see [`super::DiskSize`].
+    DiskSize,
+    /// Too long, or not visible; see [`super::Serial`].
+    Serial,
 }
 
 impl fmt::Display for OutOfRange {
@@ -30,6 +42,22 @@ impl fmt::Display for OutOfRange {
                 f,
                 "a command line has up to {} bytes and no control characters",
                 CommandLine::MAX_BYTES
+            ),
+            Self::Mac => write!(
+                f,
+                "an address like 02:00:5e:10:20:30, whose first byte's last two bits are 10 (2, 6, a or e as its second digit): unicast and locally administered"
+            ),
+            Self::Address => write!(
+                f,
+                "an address is a host's, with the length of its network's part, 1 to {}: 10.7.0.1/24",
+                Ipv4Place::MAX_PREFIX
+            ),
+            Self::Gateway => write!(f, "a gateway is another host of the board's own network"),
+            Self::DiskSize => write!(f, "a disk has at least a sector, and less than 2 TiB"),
+            Self::Serial => write!(
+                f,
+                "a serial has 1 to {} visible ASCII characters",
+                Serial::MAX_BYTES
             ),
             Self::Vcpus => write!(f, "a guest has 1 to {} vCPUs", VcpuCount::MAX),
             Self::Memory => {

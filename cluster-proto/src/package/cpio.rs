@@ -16,7 +16,8 @@ const NAME_LENGTH_AT: usize = 6 + 11 * 8;
 /// The name of the mark behind the last entry.
 const TRAILER: &[u8] = b"TRAILER!!!";
 /// Most entries walked; a package has a manifest and up to [`crate::manifest::MAX_IMAGES`] images.
-const MAX_ENTRIES: u16 = 256;
+const MAX_ENTRIES: u16 = 512;
+const _: () = assert!(crate::manifest::MAX_IMAGES + 1 < MAX_ENTRIES as usize);
 
 /// An entry of an archive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

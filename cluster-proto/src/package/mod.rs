@@ -17,7 +17,11 @@ mod error;
 #[cfg(test)]
 mod tests;
 
-use crate::manifest::{Board, Guest, Image, ImageNumber, ManifestView, Name};
+use heapless::Vec;
+
+use crate::manifest::{
+    Backing, Board, BoardNumber, Guest, Image, ImageNumber, MAX_DISKS, ManifestView, Name,
+};
 
 pub use error::{EntryName, Fault, GuestError, PackageError};
 
@@ -59,6 +63,8 @@ pub struct GuestView<'a> {
     pub kernel: ImageView<'a>,
     /// Its initrd.
     pub initrd: Option<ImageView<'a>>,
+    /// The images of its disks, in their order; none for a disk that is a volume of the board.
+    pub disks: Vec<Option<ImageView<'a>>, MAX_DISKS, u8>,
 }
 
 /// An image in a package, its length right, its bytes not yet checked.
@@ -92,13 +98,20 @@ impl ImageView<'_> {
     }
 }
 
-impl GuestView<'_> {
-    /// Checks the bytes of kernel and initrd with `crc`, which gives the CRC-32C of what it is given.
+impl<'a> GuestView<'a> {
+    /// All its images: kernel, initrd, disks.
+    pub fn images(&self) -> impl Iterator<Item = &ImageView<'a>> {
+        core::iter::once(&self.kernel)
+            .chain(&self.initrd)
+            .chain(self.disks.iter().flatten())
+    }
+
+    /// Checks the bytes of all its images with `crc`, which gives the CRC-32C of what it is given.
     ///
     /// # Errors
     /// A [`GuestError`] that names the corrupted entry.
     pub fn check(&self, mut crc: impl FnMut(&[u8]) -> u32) -> Result<(), GuestError> {
-        for image in core::iter::once(&self.kernel).chain(&self.initrd) {
+        for image in self.images() {
             image.check(&mut crc).map_err(|what| GuestError {
                 name: self.guest.name.clone(),
                 entry: image.entry(),
@@ -168,16 +181,28 @@ impl<'a> Package<'a> {
     pub fn guests(&self) -> impl Iterator<Item = Result<GuestView<'a>, GuestError>> {
         self.manifest.guests().map(|guest| {
             let kernel = self.image_of(&guest, guest.kernel)?;
-            let initrd = match guest.initrd {
-                Some(number) => Some(self.image_of(&guest, number)?),
-                None => None,
+            let initrd = guest
+                .initrd
+                .map(|number| self.image_of(&guest, number))
+                .transpose()?;
+            let image = |backing: &Backing| match backing {
+                Backing::Ephemeral { image, .. } => self.image_of(&guest, *image).map(Some),
+                Backing::Local { .. } => Ok(None),
             };
+            let disks = guest.disks.iter().map(|disk| image(&disk.backing));
+            let disks = disks.collect::<Result<_, _>>()?;
             Ok(GuestView {
                 guest,
                 kernel,
                 initrd,
+                disks,
             })
         })
+    }
+
+    /// The number of the board that the package is for: it starts the guests whose [`Guest::first_board`] it is.
+    pub fn board_number(&self) -> BoardNumber {
+        self.manifest.summary().board
     }
 
     /// One of `guest`'s images.

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::manifest::{
-    BoardNumber, CommandLine, ConsoleMode, DEFAULT_PRIORITY, Digest, MAX_MANIFEST_BYTES, MemoryMib,
-    Summary, VcpuCount, encode,
+    BoardNumber, CommandLine, ConsoleMode, DEFAULT_PRIORITY, Digest, Disk, DiskSize,
+    MAX_MANIFEST_BYTES, MemoryMib, Serial, Summary, VcpuCount, encode,
 };
 
 /// The archive of `entries`, written by another hand than ours.
@@ -45,7 +45,7 @@ fn entry_name(image: &Image) -> String {
     EntryName::Image(image.digest).to_string()
 }
 
-fn guest(name: &str, kernel: u8, initrd: Option<u8>) -> Guest {
+fn guest(name: &str, kernel: u16, initrd: Option<u16>) -> Guest {
     Guest {
         name: Name::new(name).unwrap(),
         vcpus: VcpuCount::new(2).unwrap(),
@@ -54,6 +54,24 @@ fn guest(name: &str, kernel: u8, initrd: Option<u8>) -> Guest {
         kernel: ImageNumber(kernel),
         initrd: initrd.map(ImageNumber),
         command_line: CommandLine::new("quiet").unwrap(),
+        board: None,
+        disks: heapless::Vec::new(),
+        nics: heapless::Vec::new(),
+        virtio_console: false,
+        entropy: true,
+    }
+}
+
+/// A disk over that image.
+fn disk(image: u16) -> Disk {
+    Disk {
+        backing: Backing::Ephemeral {
+            image: ImageNumber(image),
+            size: DiskSize::from_sectors(8).unwrap(),
+            overlay: MemoryMib::new(2).ok(),
+        },
+        read_only: false,
+        serial: Serial::new("disk").unwrap(),
     }
 }
 
@@ -73,6 +91,8 @@ fn entries(guests: &[Guest], contents: &[&[u8]]) -> Vec<(String, Vec<u8>)> {
     let boards = [Board {
         name: name("alpha"),
         memory: None,
+        address: None,
+        mac: None,
     }];
     let manifest = encode(summary, &boards, &images, guests, &mut buffer).unwrap();
     let mut entries = vec![(MANIFEST_ENTRY.to_string(), manifest.to_vec())];
@@ -131,6 +151,53 @@ fn a_sound_package_gives_its_guests() {
     assert_eq!(guests[1].kernel.bytes, OTHER);
     assert!(guests[1].initrd.is_none());
     assert_eq!(outcomes(&bytes), [fine("web"), fine("db")]);
+}
+
+#[test]
+fn disks_have_their_images() {
+    let mut web = guest("web", 0, None);
+    let volume = Name::new("data").unwrap();
+    let local = Disk {
+        backing: Backing::Local { volume },
+        ..disk(0)
+    };
+    web.disks = [disk(2), local, disk(1)].into_iter().collect();
+    let mut db = guest("db", 2, None);
+    db.disks = [disk(1)].into_iter().collect();
+    let entries = entries(&[web, db], &[KERNEL, INITRD, OTHER]);
+    let bytes = archive(&entries);
+    let package = Package::parse(&bytes).unwrap();
+    let web = package.guests().next().unwrap().unwrap();
+    let found: Vec<_> = web
+        .disks
+        .iter()
+        .map(|image| image.map(|image| image.bytes))
+        .collect();
+    assert_eq!(found, [Some(OTHER), None, Some(INITRD)]);
+    assert_eq!(web.images().count(), 3);
+    assert_eq!(outcomes(&bytes), [fine("web"), fine("db")]);
+
+    // The last image's damage costs both, each by its own use of it.
+    let mut damaged = entries.clone();
+    damaged[3].1[0] ^= 1;
+    let found = outcomes(&archive(&damaged));
+    assert!(found.iter().all(|outcome| {
+        let error = outcome.as_ref().unwrap_err();
+        error.contains("is corrupted: CRC-32C")
+    }));
+    let mut missing = entries;
+    missing.remove(2);
+    let outcome = [
+        refused("web", INITRD, "is missing"),
+        refused("db", INITRD, "is missing"),
+    ];
+    assert_eq!(outcomes(&archive(&missing)), outcome);
+}
+
+#[test]
+fn a_guest_is_small_enough_for_a_boards_stack() {
+    assert!(size_of::<GuestView<'_>>() <= 2048 + 512);
+    assert!(size_of::<Guest>() <= 2048);
 }
 
 #[test]
@@ -253,8 +320,8 @@ fn without_a_manifest_there_is_nothing() {
     let message = "boot package: manifest: is corrupted: its checksum is wrong";
     assert_eq!(why(&archive(&corrupted)), message);
     let huge = [(MANIFEST_ENTRY.to_string(), vec![0; MAX_MANIFEST_BYTES + 1])];
-    assert!(why(&archive(&huge)).starts_with("boot package: manifest: is 131073 bytes long"));
-    let crowd = vec![("x".to_string(), vec![]); 300];
+    assert!(why(&archive(&huge)).starts_with("boot package: manifest: is 196609 bytes long"));
+    let crowd = vec![("x".to_string(), vec![]); 600];
     assert!(why(&archive(&crowd)).ends_with("is one entry too many"));
 }
 

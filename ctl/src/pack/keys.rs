@@ -128,6 +128,30 @@ impl<'p, 'a, 'i> Keys<'p, 'a, 'i> {
         })
     }
 
+    /// The truth value of `key`; `otherwise` if it is not there.
+    pub fn truth(&mut self, key: &'static str, otherwise: bool) -> Option<Placed<bool>> {
+        let Some(value) = self.get(key) else {
+            return Some(Placed {
+                value: otherwise,
+                span: self.span.clone(),
+            });
+        };
+        let found = value.get_ref().as_bool();
+        if found.is_none() {
+            let example = format!("{key} = {}", !otherwise);
+            self.wrong_type(value, key, "true or false", &example);
+        }
+        found.map(|truth| Placed {
+            value: truth,
+            span: value.span(),
+        })
+    }
+
+    /// Whether `key` is there, if only with a wrong value.
+    pub fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     /// The table of `key`.
     pub fn table(&mut self, key: &'static str, example: &str) -> Option<Placed<&'a DeTable<'i>>> {
         let value = self.get(key)?;

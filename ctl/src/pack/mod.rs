@@ -1,31 +1,37 @@
 //! `hearth pack`: from `cluster.toml` to a board's boot package.
 //!
-//! [`plan`] reads and checks the text with [`keys`] and loads the [`images`]; here the plan becomes an archive, which is
-//! read back the way a board does before it is written out.
+//! [`plan`] reads and checks the text with [`keys`]: boards itself, each [`guest`] with its [`disks`] and [`network`] cards,
+//! their [`images`], and whether there is [`room`] for them. [`archive`] writes it out, and reads it back the way a board does.
+//! What is then said of a guest's [`devices`] is what `hearth show` says, too.
 
+mod archive;
+mod devices;
+mod disks;
+mod guest;
 mod images;
 mod keys;
+mod network;
 mod plan;
+mod progress;
+mod room;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use cluster_proto::manifest::{Guest, Image, MAX_MANIFEST_BYTES, encode};
-use cluster_proto::package::{EntryName, MANIFEST_ENTRY, Package, crc32c};
+use cluster_proto::manifest::Image;
 use el2_hyp::image::KernelKind;
 use serde::Serialize;
 
-pub use images::digest;
+pub use devices::Devices;
+pub use images::{crc32c, digest};
 
 use crate::report::{EXIT_CODES, Failure};
 use crate::source::Source;
+use guest::PlannedGuest;
 use plan::Plan;
-
-/// The mode of an archive's entries: a file that all may read.
-const ENTRY_MODE: u32 = 0o100_444;
+use progress::Progress;
 
 /// Make a board's boot package from a description of the cluster.
 #[derive(clap::Args)]
@@ -54,6 +60,8 @@ const FORMAT: &str = r#"The description, cluster.toml:
   [[board]]                  # up to 16; none: one board of unknown size
   name = "alpha"
   memory = 2048              # MiB; if given, guests are checked against it
+  address = "10.7.0.1/24"    # its own, optional; then also gateway = "10.7.0.254"
+  mac = "02:00:5e:10:20:30"  # optional; otherwise its network card's own
 
   [[guest]]                  # up to 64
   name = "web"
@@ -63,6 +71,20 @@ const FORMAT: &str = r#"The description, cluster.toml:
   initrd = "initramfs.gz"    # optional
   command_line = "console=ttyAMA0 quiet"   # optional, up to 1024 bytes
   priority = 100             # 0 to 255, the greater runs first; default 100
+  board = "alpha"            # where it starts; default the first board
+  virtio_console = true      # besides its PL011; default false
+  entropy = false            # a source of random numbers; default true
+
+  [[guest.nic]]              # up to 4
+  mac = "02:00:5e:10:20:31"  # optional; otherwise made from cluster, guest and place
+
+  [[guest.disk]]             # up to 4
+  image = "root.ext4"        # fresh at every start of the guest, or:
+  volume = "web-data"        # a volume of the board's disk
+  size = 1024                # MiB, for an image; default the image's size
+  overlay = 256              # MiB that can be written over an image; default all of it
+  read_only = true           # default false
+  name = "root"              # default from the file or volume; makes the serial web-root
 
 Every mistake is reported at once, with file, line and column, and nothing is written then."#;
 
@@ -87,6 +109,10 @@ struct PackedGuest {
     kernel_kind: &'static str,
     kernel: PackedImage,
     initrd: Option<PackedImage>,
+    #[serde(flatten)]
+    devices: Devices,
+    /// Where it starts.
+    board: String,
 }
 
 /// An image that was packed.
@@ -140,7 +166,13 @@ impl fmt::Display for Packed {
                     Size(initrd.bytes.into())
                 )?;
             }
+            if guest.board != *board {
+                write!(f, ", starts on {}", guest.board)?;
+            }
             writeln!(f)?;
+            for line in guest.devices.to_string().lines() {
+                writeln!(f, "  {line}")?;
+            }
         }
         if guests.is_empty() {
             writeln!(f, "  no guests")?;
@@ -170,87 +202,18 @@ pub fn run(arguments: &Arguments) -> Result<Packed, Failure> {
         path: path.clone(),
         text,
     };
-    let plan = match plan::plan(&source, arguments.board.as_deref()) {
+    let progress = Progress::on_terminal();
+    let plan = match plan::plan(&source, arguments.board.as_deref(), progress) {
         Ok(plan) => plan,
         Err(problems) => return Err(Failure::Mistakes(source, problems)),
     };
-    let archive = archive(&plan).map_err(Failure::Trouble)?;
-    check(&archive, &plan).map_err(Failure::Trouble)?;
-    write_out(&arguments.output, &archive)?;
-    Ok(summary(&arguments.output, archive.len() as u64, &plan))
-}
-
-/// The archive of `plan`: the manifest first, then the images in its order, with nothing in it that
-/// differs from run to run.
-fn archive(plan: &Plan) -> Result<Vec<u8>, String> {
-    let guests: Vec<Guest> = plan
-        .guests
-        .iter()
-        .map(|planned| planned.guest.clone())
-        .collect();
-    let images: Vec<Image> = plan.images.iter().map(|loaded| loaded.image).collect();
-    let mut buffer = vec![0; MAX_MANIFEST_BYTES];
-    let manifest = encode(
-        plan.summary.clone(),
-        &plan.boards,
-        &images,
-        &guests,
-        &mut buffer,
-    )
-    .map_err(|error| format!("cannot write the manifest: {error}"))?;
-
-    let mut archive = Vec::new();
-    let mut add = |name: &str, bytes: &[u8], number: u32| -> std::io::Result<()> {
-        let length = u32::try_from(bytes.len()).map_err(std::io::Error::other)?;
-        let entry = cpio::newc::Builder::new(name)
-            .ino(number)
-            .mode(ENTRY_MODE)
-            .nlink(1);
-        let mut writer = entry.write(&mut archive, length);
-        writer.write_all(bytes)?;
-        writer.finish().map(drop)
-    };
-    let mut written = add(MANIFEST_ENTRY, manifest, 0);
-    for (loaded, number) in plan.images.iter().zip(1..) {
-        let name = EntryName::Image(loaded.image.digest).to_string();
-        written = written.and_then(|()| add(&name, &loaded.bytes, number));
-    }
-    written
-        .and_then(|()| cpio::newc::trailer(&mut archive).map(drop))
-        .map_err(|error| format!("cannot write the archive: {error}"))?;
-    Ok(archive)
-}
-
-/// Reads the archive as a board will.
-fn check(archive: &[u8], plan: &Plan) -> Result<(), String> {
-    let package = Package::parse(archive).map_err(|error| error.to_string())?;
-    for (guest, planned) in package.guests().zip(&plan.guests) {
-        let view = guest.map_err(|error| error.to_string())?;
-        view.check(crc32c).map_err(|error| error.to_string())?;
-        if view.guest != planned.guest {
-            return Err(format!("guest {} changed in packing", planned.guest.name));
-        }
-    }
-    match package.damage() {
-        Some(damage) => Err(damage.to_string()),
-        None => Ok(()),
-    }
-}
-
-/// Writes beside the output first, so that there is never half a package under its name.
-fn write_out(output: &Path, archive: &[u8]) -> Result<(), Failure> {
-    let mut beside = output.as_os_str().to_owned();
-    beside.push(format!(".{}.part", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = std::fs::write(&beside, archive).and_then(|()| std::fs::rename(&beside, output));
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(&beside); // It may not even be there.
-        Failure::file("write", output, error)
-    })
+    let bytes = archive::write_out(&arguments.output, &plan)?;
+    Ok(summary(&arguments.output, bytes, &plan))
 }
 
 fn summary(output: &Path, bytes: u64, plan: &Plan) -> Packed {
-    let guest = |planned: &plan::PlannedGuest| {
+    let name = |number: usize| plan.boards.get(number).map(|board| board.name.to_string());
+    let guest = |planned: &PlannedGuest| {
         let guest = &planned.guest;
         let initrd = guest.initrd.zip(planned.initrd_path.as_ref());
         PackedGuest {
@@ -265,16 +228,15 @@ fn summary(output: &Path, bytes: u64, plan: &Plan) -> Packed {
             },
             kernel: PackedImage::new(&planned.kernel_path, plan.images.image(guest.kernel)),
             initrd: initrd.map(|(number, path)| PackedImage::new(path, plan.images.image(number))),
+            devices: Devices::of(guest, |place| planned.disk_image(place, &plan.images)),
+            board: name(guest.first_board().0.into()).unwrap_or_default(),
         }
     };
-    let board = plan.boards.get(usize::from(plan.summary.board.0));
     Packed {
         package: output.to_path_buf(),
         bytes,
         cluster: plan.summary.cluster.to_string(),
-        board: board
-            .map(|board| board.name.to_string())
-            .unwrap_or_default(),
+        board: name(plan.summary.board.0.into()).unwrap_or_default(),
         guests: plan.guests.iter().map(guest).collect(),
     }
 }

@@ -2,31 +2,27 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use cluster_proto::manifest::{
-    Board, BoardNumber, CommandLine, ConsoleMode, DEFAULT_PRIORITY, Guest, MAX_BOARDS, MAX_GUESTS,
-    MemoryMib, Name, Priority, Summary, VcpuCount,
+    Board, BoardNumber, ConsoleMode, MAX_BOARDS, MAX_GUESTS, MemoryMib, Name, Summary,
 };
-use el2_hyp::image::{Kernel, KernelKind};
 use toml::de::DeTable;
 
+use super::guest::{PlannedGuest, Shared, read_guest};
 use super::images::Images;
 use super::keys::{Keys, Placed};
+use super::network::{Macs, read_mac, read_place};
+use super::progress::Progress;
+use super::room::check_memory;
 use crate::source::{Problem, Source};
 
-/// What a board keeps of its memory for itself, MiB; the project's own bound on it.
-pub const BOARD_OWN_MIB: u64 = 16;
 /// The name of the only board of a cluster that lists none.
 const LONE_BOARD: &str = "board-1";
 
 const EXAMPLE_CLUSTER: &str = "[cluster]";
 const EXAMPLE_BOARD: &str = "[[board]]";
 const EXAMPLE_GUEST: &str = "[[guest]]";
-const EXAMPLE_KERNEL: &str = "kernel = \"Image\"";
-const EXAMPLE_INITRD: &str = "initrd = \"initramfs.cpio.gz\"";
-const EXAMPLE_MEMORY: &str = "memory = 256, in MiB";
-const EXAMPLE_VCPUS: &str = "vcpus = 2";
 
 /// What a package will hold.
 #[derive(Debug)]
@@ -41,24 +37,15 @@ pub struct Plan {
     pub images: Images,
 }
 
-/// A guest and where its images came from.
-#[derive(Debug)]
-pub struct PlannedGuest {
-    /// As the board will know it.
-    pub guest: Guest,
-    /// What kind of kernel it starts.
-    pub kind: KernelKind,
-    /// The kernel's file.
-    pub kernel_path: PathBuf,
-    /// The initrd's file.
-    pub initrd_path: Option<PathBuf>,
-}
-
 /// Reads and checks `source`, for the board called `board` or the only one.
 ///
 /// # Errors
 /// All mistakes that could be found.
-pub fn plan(source: &Source, board: Option<&str>) -> Result<Plan, Vec<Problem>> {
+pub fn plan(
+    source: &Source,
+    board: Option<&str>,
+    progress: Progress,
+) -> Result<Plan, Vec<Problem>> {
     let (document, syntax) = DeTable::parse_recoverable(&source.text);
     if !syntax.is_empty() {
         // What follows from half a text would only confuse.
@@ -73,7 +60,8 @@ pub fn plan(source: &Source, board: Option<&str>) -> Result<Plan, Vec<Problem>> 
     }
     let mut problems = Vec::new();
     let folder = source.path.parent().unwrap_or(Path::new(""));
-    let plan = read(document.get_ref(), folder, board, &mut problems);
+    let images = Images::new(progress);
+    let plan = read(document.get_ref(), folder, board, images, &mut problems);
     problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     match plan {
         Some(plan) if problems.is_empty() => Ok(plan),
@@ -86,6 +74,7 @@ fn read(
     document: &DeTable<'_>,
     folder: &Path,
     board: Option<&str>,
+    images: Images,
     problems: &mut Vec<Problem>,
 ) -> Option<Plan> {
     let mut keys = Keys::new(document, 0..0, "the file", problems);
@@ -93,21 +82,33 @@ fn read(
     keys.require("cluster", "[cluster] and below it name = \"home\"");
     let board_tables = keys.tables("board", EXAMPLE_BOARD);
     let guest_tables = keys.tables("guest", EXAMPLE_GUEST);
-    limit(&mut keys, &board_tables, MAX_BOARDS, "boards");
-    limit(&mut keys, &guest_tables, MAX_GUESTS, "guests");
+    limit(
+        &mut keys,
+        &board_tables,
+        MAX_BOARDS,
+        ("a cluster", "boards"),
+    );
+    limit(
+        &mut keys,
+        &guest_tables,
+        MAX_GUESTS,
+        ("a cluster", "guests"),
+    );
     if !document.contains_key("guest") {
         keys.require("guest", "[[guest]] and below it name, memory and kernel");
     }
     keys.finish();
 
     let cluster = cluster_table.map(|table| read_cluster(&table, problems));
-    let boards = read_boards(&board_tables, problems);
-    let mut images = Images::default();
-    let mut names = HashMap::new();
+    let mut macs = Macs::default();
+    let boards = read_boards(&board_tables, &mut macs, problems);
+    let cluster_name = cluster.as_ref().and_then(|(name, _)| name.as_ref());
+    let mut shared = Shared::new(folder, cluster_name, &boards, macs, images);
     let guests: Vec<_> = guest_tables
         .iter()
-        .map(|table| read_guest(table, folder, &mut names, &mut images, problems))
+        .map(|table| read_guest(table, &mut shared, problems))
         .collect();
+    let images = shared.images;
     check_memory(&boards, &guests, &images, problems);
     let number = choose_board(&boards, board, problems);
 
@@ -137,13 +138,18 @@ fn read(
 }
 
 /// Notes the first of more tables than there may be.
-fn limit(keys: &mut Keys<'_, '_, '_>, tables: &[Placed<&DeTable<'_>>], most: usize, what: &str) {
+pub fn limit(
+    keys: &mut Keys<'_, '_, '_>,
+    tables: &[Placed<&DeTable<'_>>],
+    most: usize,
+    (whose, what): (&str, &str),
+) {
     if let Some(extra) = tables.get(most) {
         let message = format!("{} {what}", tables.len());
         keys.problem(
             extra.span.clone(),
             message,
-            format!("a cluster has at most {most} {what}"),
+            format!("{whose} has at most {most} {what}"),
         );
     }
 }
@@ -170,7 +176,7 @@ fn read_cluster(
 }
 
 /// The `name` of a table, which it must have.
-fn read_name(keys: &mut Keys<'_, '_, '_>, example: &str) -> Option<Placed<Name>> {
+pub fn read_name(keys: &mut Keys<'_, '_, '_>, example: &str) -> Option<Placed<Name>> {
     keys.require("name", example);
     let text = keys.text("name", example)?;
     match Name::new(text.value) {
@@ -190,7 +196,7 @@ fn read_name(keys: &mut Keys<'_, '_, '_>, example: &str) -> Option<Placed<Name>>
 }
 
 /// Notes a name that another table of the same kind has already.
-fn note_twice(
+pub fn note_twice(
     keys: &mut Keys<'_, '_, '_>,
     name: &Placed<Name>,
     seen: &mut HashMap<Name, Range<usize>>,
@@ -206,9 +212,13 @@ fn note_twice(
     }
 }
 
-/// A `memory` in MiB.
-fn read_memory(keys: &mut Keys<'_, '_, '_>) -> Option<Placed<MemoryMib>> {
-    let number = keys.number("memory", MemoryMib::MIN..=MemoryMib::MAX, EXAMPLE_MEMORY)?;
+/// An amount of memory in MiB.
+pub fn read_memory(
+    keys: &mut Keys<'_, '_, '_>,
+    key: &'static str,
+    example: &str,
+) -> Option<Placed<MemoryMib>> {
+    let number = keys.number(key, MemoryMib::MIN..=MemoryMib::MAX, example)?;
     match MemoryMib::new(number.value) {
         Ok(value) => Some(Placed {
             value,
@@ -217,7 +227,7 @@ fn read_memory(keys: &mut Keys<'_, '_, '_>) -> Option<Placed<MemoryMib>> {
         Err(rule) => {
             keys.problem(
                 number.span,
-                "`memory` is an odd number of MiB",
+                format!("`{key}` is an odd number of MiB"),
                 rule.to_string(),
             );
             None
@@ -226,45 +236,59 @@ fn read_memory(keys: &mut Keys<'_, '_, '_>) -> Option<Placed<MemoryMib>> {
 }
 
 /// A board as far as it could be read.
-struct ReadBoard {
+#[derive(Default)]
+pub struct ReadBoard {
     board: Option<Board>,
-    name: Option<Name>,
-    memory: Option<Placed<MemoryMib>>,
+    /// Its name.
+    pub name: Option<Name>,
+    /// Its memory.
+    pub memory: Option<Placed<MemoryMib>>,
 }
 
-fn read_boards(tables: &[Placed<&DeTable<'_>>], problems: &mut Vec<Problem>) -> Vec<ReadBoard> {
-    let mut seen = HashMap::new();
-    let mut boards = Vec::new();
-    for table in tables {
-        let mut keys = Keys::new(table.value, table.span.clone(), "[[board]]", problems);
-        let name = read_name(&mut keys, "name = \"alpha\"");
-        if let Some(name) = &name {
-            note_twice(&mut keys, name, &mut seen, "board");
-        }
-        let memory = read_memory(&mut keys);
-        keys.finish();
-        let name = name.map(|name| name.value);
-        let amount = memory.as_ref().map(|memory| memory.value);
-        let board = name.clone().map(|name| Board {
-            name,
-            memory: amount,
-        });
-        boards.push(ReadBoard {
-            board,
-            name,
-            memory,
-        });
-    }
+fn read_boards(
+    tables: &[Placed<&DeTable<'_>>],
+    macs: &mut Macs,
+    problems: &mut Vec<Problem>,
+) -> Vec<ReadBoard> {
     if tables.is_empty() {
         let name = Name::new(LONE_BOARD).ok();
-        let board = name.clone().map(|name| Board { name, memory: None });
-        boards.push(ReadBoard {
+        let board = name.clone().map(|name| Board {
+            name,
+            memory: None,
+            address: None,
+            mac: None,
+        });
+        return vec![ReadBoard {
             board,
             name,
             memory: None,
-        });
+        }];
     }
-    boards
+    let (mut names, mut addresses) = (HashMap::new(), HashMap::new());
+    let mut read = |table: &Placed<&DeTable<'_>>| {
+        let mut keys = Keys::new(table.value, table.span.clone(), "[[board]]", problems);
+        let name = read_name(&mut keys, "name = \"alpha\"");
+        if let Some(name) = &name {
+            note_twice(&mut keys, name, &mut names, "board");
+        }
+        let memory = read_memory(&mut keys, "memory", "memory = 2048, in MiB");
+        let address = read_place(&mut keys, &mut addresses);
+        let mac = read_mac(&mut keys).filter(|mac| macs.take(&mut keys, mac));
+        keys.finish();
+        let name = name.map(|name| name.value);
+        let board = name.clone().map(|name| Board {
+            name,
+            memory: memory.as_ref().map(|memory| memory.value),
+            address,
+            mac: mac.map(|mac| mac.value),
+        });
+        ReadBoard {
+            board,
+            name,
+            memory,
+        }
+    };
+    tables.iter().map(&mut read).collect()
 }
 
 /// The number of the board that the package is for.
@@ -297,163 +321,4 @@ fn choose_board(
     place
         .and_then(|place| u8::try_from(place).ok())
         .map(BoardNumber)
-}
-
-/// A guest as far as it could be read.
-struct ReadGuest {
-    planned: Option<PlannedGuest>,
-    memory: Option<Placed<MemoryMib>>,
-}
-
-fn read_guest(
-    table: &Placed<&DeTable<'_>>,
-    folder: &Path,
-    names: &mut HashMap<Name, Range<usize>>,
-    images: &mut Images,
-    problems: &mut Vec<Problem>,
-) -> ReadGuest {
-    let mut keys = Keys::new(table.value, table.span.clone(), "[[guest]]", problems);
-    let name = read_name(&mut keys, "name = \"web\"");
-    if let Some(name) = &name {
-        note_twice(&mut keys, name, names, "guest");
-    }
-    let most = u32::from(VcpuCount::MAX);
-    let vcpus = keys
-        .number("vcpus", 1..=most, EXAMPLE_VCPUS)
-        .map_or(1, |vcpus| vcpus.value);
-    keys.require("memory", EXAMPLE_MEMORY);
-    let memory = read_memory(&mut keys);
-    let priority = keys.number("priority", 0..=255, "priority = 100");
-    let command_line = read_command_line(&mut keys);
-    keys.require("kernel", EXAMPLE_KERNEL);
-    let kernel_text = keys.text("kernel", EXAMPLE_KERNEL);
-    let kernel = kernel_text
-        .clone()
-        .and_then(|path| images.add(&mut keys, folder, &path));
-    let initrd_text = keys.text("initrd", EXAMPLE_INITRD);
-    let initrd = initrd_text
-        .clone()
-        .map(|path| images.add(&mut keys, folder, &path));
-
-    let kernel_view = kernel.zip(kernel_text.as_ref()).and_then(|(number, path)| {
-        let bytes = images.bytes(number);
-        let kernel = Kernel::new(bytes, bytes.len() as u64);
-        kernel
-            .map_err(|error| note_kernel(&mut keys, path, &error))
-            .ok()
-    });
-    if let (Some(view), Some(memory), None | Some(Some(_))) = (&kernel_view, &memory, &initrd) {
-        let initrd = initrd
-            .flatten()
-            .map(|number| images.bytes(number).len() as u64);
-        if let Err(error) = view.layout(memory.value.bytes(), initrd) {
-            keys.problem(
-                memory.span.clone(),
-                error.to_string(),
-                "give the guest more memory",
-            );
-        }
-    }
-    keys.finish();
-
-    let amount = memory.as_ref().map(|memory| memory.value);
-    let planned = || {
-        let initrd = match initrd {
-            Some(number) => Some(number?),
-            None => None,
-        };
-        let guest = Guest {
-            name: name?.value,
-            vcpus: VcpuCount::new(u8::try_from(vcpus).ok()?).ok()?,
-            memory: amount?,
-            priority: match priority {
-                Some(priority) => Priority(u8::try_from(priority.value).ok()?),
-                None => DEFAULT_PRIORITY,
-            },
-            kernel: kernel?,
-            initrd,
-            command_line: command_line?,
-        };
-        let path = |text: Placed<&str>| folder.join(text.value);
-        Some(PlannedGuest {
-            guest,
-            kind: kernel_view?.kind(),
-            kernel_path: path(kernel_text?),
-            initrd_path: initrd_text.map(path),
-        })
-    };
-    ReadGuest {
-        planned: planned(),
-        memory,
-    }
-}
-
-/// Notes why a file is no kernel.
-fn note_kernel(
-    keys: &mut Keys<'_, '_, '_>,
-    path: &Placed<&str>,
-    error: &el2_hyp::image::ImageError,
-) {
-    use el2_hyp::image::ImageError;
-    let help = match error {
-        ImageError::Foreign(foreign) => foreign.advice(),
-        _ => "give an arm64 Linux Image, or a flat binary for QEMU's virt machine",
-    };
-    let message = match error {
-        ImageError::Foreign(foreign) => {
-            format!("{} is {foreign}, not a kernel that can start", path.value)
-        }
-        other => format!("{}: {other}", path.value),
-    };
-    keys.problem(path.span.clone(), message, help);
-}
-
-fn read_command_line(keys: &mut Keys<'_, '_, '_>) -> Option<CommandLine> {
-    let Some(text) = keys.text("command_line", "command_line = \"console=ttyAMA0\"") else {
-        return Some(CommandLine::default());
-    };
-    let line = CommandLine::new(text.value);
-    line.map_err(|rule| keys.problem(text.span, "this cannot be a command line", rule.to_string()))
-        .ok()
-}
-
-/// Notes where guests need more memory than their boards have, as far as both are known.
-fn check_memory(
-    boards: &[ReadBoard],
-    guests: &[ReadGuest],
-    images: &Images,
-    problems: &mut Vec<Problem>,
-) {
-    let boards: Option<Vec<_>> = boards.iter().map(|board| board.memory.as_ref()).collect();
-    let Some(boards) = boards else { return };
-    let package = images.total_bytes().div_ceil(1 << 20);
-    let keeps = format!(
-        "each board keeps {BOARD_OWN_MIB} MiB for itself and {package} MiB for the package"
-    );
-    let mib = |memory: &Placed<MemoryMib>| u64::from(memory.value.get());
-    let rooms = boards
-        .iter()
-        .map(|board| mib(board).saturating_sub(BOARD_OWN_MIB + package));
-    let (total, largest) = rooms.fold((0, 0), |(total, most), room| (total + room, room.max(most)));
-
-    let memories = || guests.iter().filter_map(|guest| guest.memory.as_ref());
-    let help = format!("give the guest less memory; {keeps}");
-    let alone: Vec<_> = memories()
-        .filter(|memory| mib(memory) > largest)
-        .map(|memory| {
-            let wanted = mib(memory);
-            let message =
-                format!("{wanted} MiB fit on no board: at most {largest} MiB are free on one");
-            Problem::at(memory.span.clone(), message, help.clone())
-        })
-        .collect();
-    let wanted: u64 = memories().map(mib).sum();
-    if let (Some(board), true) = (boards.first(), wanted > total && alone.is_empty()) {
-        let message = format!(
-            "the guests need {wanted} MiB of memory in all, and {total} MiB are there for them"
-        );
-        let help = format!("give the guests less memory; {keeps}");
-        problems.push(Problem::at(board.span.clone(), message, help));
-    }
-    problems.extend(alone);
 }

@@ -24,7 +24,7 @@ fn add(archive: &mut Vec<u8>, name: &str, bytes: &[u8]) {
 
 fuzz_target!(|input: (&[u8], &[u8])| {
     let (records, rest) = input;
-    let mut manifest = Vec::from(*b"HEARTHPK\x01\0\0\0");
+    let mut manifest = Vec::from(*b"HEARTHPK\x02\0\0\0");
     manifest.extend((records.len() as u32).to_le_bytes());
     manifest.extend(crc32c(records).to_le_bytes());
     manifest.extend(records);
@@ -38,7 +38,10 @@ fuzz_target!(|input: (&[u8], &[u8])| {
     let said = usize::from(package.manifest().summary().guests);
     assert_eq!(package.guests().count(), said);
     for view in package.guests().flatten() {
-        assert_eq!(view.kernel.bytes.len(), view.kernel.image.length as usize);
+        assert_eq!(view.disks.len(), view.guest.disks.len());
+        for image in view.images() {
+            assert_eq!(image.bytes.len(), image.image.length as usize);
+        }
         drop(view.check(crc32c));
     }
     let _ = package.damage();

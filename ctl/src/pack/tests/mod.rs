@@ -1,8 +1,11 @@
 //! Every mistake is found at its place, and what is sound is packed as it was written.
 
+mod devices;
+
 use std::fs;
 
 use cluster_proto::manifest::{ConsoleMode, Priority};
+use cluster_proto::package::Package;
 use tempfile::TempDir;
 
 use super::*;
@@ -13,12 +16,13 @@ fn folder() -> TempDir {
     let mut image = vec![0; 4096];
     image[16..24].copy_from_slice(&(8u64 << 20).to_le_bytes());
     image[56..60].copy_from_slice(b"ARM\x64");
-    let files: [(&str, &[u8]); 5] = [
+    let files: [(&str, &[u8]); 6] = [
         ("Image", &image),
         ("flat.bin", &[1; 100]),
         ("initrd", &[2; 5000]),
         ("vmlinuz", b"\x1f\x8b\x08 and so on"),
         ("empty", b""),
+        ("Root.ext4", &[3; 3 << 20]),
     ];
     for (name, bytes) in files {
         fs::write(folder.path().join(name), bytes).unwrap();
