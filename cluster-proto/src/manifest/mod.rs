@@ -132,5 +132,5 @@ impl Guest {
 }
 
 // The numbers fit the types that carry them.
-const _: () = assert!(MAX_BOARDS <= u8::MAX as usize && MAX_GUESTS <= u8::MAX as usize);
+const _: () = assert!(MAX_BOARDS < MAX_GUESTS && MAX_GUESTS <= u8::MAX as usize);
 const _: () = assert!(MAX_IMAGES <= u16::MAX as usize);
