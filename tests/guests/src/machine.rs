@@ -7,6 +7,19 @@ use crate::start::MAX_CPUS;
 
 /// Regions of redistributors that a tree may name.
 pub const MAX_REDISTRIBUTOR_REGIONS: usize = 4;
+/// Virtio slots that a tree may name.
+pub const MAX_SLOTS: usize = 32;
+
+/// A virtio-mmio slot, whatever stands in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// Its registers.
+    pub base: usize,
+    /// Their size, bytes.
+    pub bytes: usize,
+    /// Its interrupt, as the GIC counts.
+    pub interrupt: u32,
+}
 
 /// The interrupt controller's frames, as physical addresses.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +69,8 @@ pub struct Machine {
     pub gic: GicFrames,
     /// The command line.
     pub bootargs: &'static str,
+    slots: [Slot; MAX_SLOTS],
+    slot_count: usize,
 }
 
 static MACHINE: Once<Machine> = Once::new();
@@ -69,6 +84,11 @@ impl Machine {
     /// MPIDR affinities of the vCPUs; the first is the one that the guest starts on.
     pub fn cpus(&self) -> &[u64] {
         &self.cpus[..self.cpu_count]
+    }
+
+    /// The virtio-mmio slots, by address.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots[..self.slot_count]
     }
 
     /// The text after `key=` among the parameters.
@@ -145,6 +165,7 @@ fn read(tree: &Fdt<'static>, address: usize) -> Result<Machine, &'static str> {
         cpus[cpu_count] = cpu.ids().first() as u64;
         cpu_count += 1;
     }
+    let (slots, slot_count) = slots(tree)?;
     let region = tree.memory().regions().next().ok_or("no memory")?;
     let start = region.starting_address as usize;
     let end = start + region.size.ok_or("memory without a size")?;
@@ -158,7 +179,35 @@ fn read(tree: &Fdt<'static>, address: usize) -> Result<Machine, &'static str> {
         },
         gic: gic(tree)?,
         bootargs: tree.chosen().bootargs().unwrap_or(""),
+        slots,
+        slot_count,
     })
+}
+
+fn slots(tree: &Fdt<'static>) -> Result<([Slot; MAX_SLOTS], usize), &'static str> {
+    let mut slots = [Slot::default(); MAX_SLOTS];
+    let mut count = 0;
+    let nodes = tree.all_nodes().filter(|node| {
+        node.compatible()
+            .is_some_and(|names| names.all().any(|name| name == "virtio,mmio"))
+    });
+    for node in nodes.take(MAX_SLOTS) {
+        let mut regions = node.reg().ok_or("virtio slot without reg")?;
+        let region = regions.next().ok_or("virtio slot without registers")?;
+        let interrupts = node.property("interrupts").map_or(&[][..], |p| p.value);
+        // Shared, its number, how it is signalled.
+        let &[0, 0, 0, 0, a, b, c, d, ..] = interrupts else {
+            return Err("virtio slot without a shared interrupt");
+        };
+        slots[count] = Slot {
+            base: region.starting_address as usize,
+            bytes: region.size.unwrap_or(0),
+            interrupt: 32 + u32::from_be_bytes([a, b, c, d]),
+        };
+        count += 1;
+    }
+    slots[..count].sort_unstable_by_key(|slot| slot.base);
+    Ok((slots, count))
 }
 
 fn gic(tree: &Fdt<'static>) -> Result<GicFrames, &'static str> {
