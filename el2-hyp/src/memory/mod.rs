@@ -168,6 +168,16 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Where the byte at `ipa` lies, and how many of the `length` bytes from there, at least 1, lie behind one another: for a device of the board to which
+    /// the memory is handed. What that writes is to be told to [`mark_written`](Self::mark_written).
+    #[inline]
+    pub fn physical(&self, ipa: Ipa, length: u32) -> Result<(Pa, u32), OutOfRange> {
+        let length = u64::from(length.max(1));
+        let at = self.offset(ipa, length)?;
+        let (address, piece) = self.piece(at, length);
+        Ok((Pa(address as u64), piece as u32))
+    }
+
     /// [`pieces`](Self::pieces), for reading alone; the offset in RAM.
     #[inline(always)]
     fn each(

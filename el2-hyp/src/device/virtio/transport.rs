@@ -88,6 +88,12 @@ pub fn notified(offset: u64, width: Width, value: u64) -> Option<u16> {
         .flatten()
 }
 
+/// Whether an access is one to the device's status.
+#[inline(always)]
+pub fn is_status(offset: u64, width: Width) -> bool {
+    offset == offset::STATUS && width == Width::Word
+}
+
 /// What the registers know of a queue.
 #[derive(Clone, Copy, Debug)]
 struct QueueRegisters {

@@ -1,0 +1,5 @@
+mod local;
+mod model;
+mod requests;
+mod resets;
+mod scene;
