@@ -21,7 +21,7 @@ pub const WRITE: u16 = 2;
 pub const INDIRECT: u16 = 4;
 
 /// Bytes around the RAM that nobody may touch.
-const GUARD: usize = 4096;
+const GUARD: usize = 1024;
 const GUARD_BYTE: u8 = 0xa5;
 
 /// A guest's RAM on the host, zero at first, with its blocks in another order than a guest sees them. Bytes around it are guarded: when
@@ -63,6 +63,18 @@ impl Ram {
         }
     }
 
+    /// Looks at the bytes around it.
+    ///
+    /// # Panics
+    /// When they were touched.
+    pub fn check_guards(&self) {
+        for guard in guards(self.start, self.memory.blocks().len()) {
+            // SAFETY: both guards lie within the allocation, and nobody writes to them.
+            let guard = unsafe { core::slice::from_raw_parts(guard, GUARD) };
+            assert!(guard == [GUARD_BYTE; GUARD], "outside RAM");
+        }
+    }
+
     /// All of it, read as a guest would.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = alloc::vec![0; self.size() as usize];
@@ -89,11 +101,7 @@ impl Deref for Ram {
 
 impl Drop for Ram {
     fn drop(&mut self) {
-        for guard in guards(self.start, self.memory.blocks().len()) {
-            // SAFETY: both guards lie within the allocation, and nobody writes to them.
-            let guard = unsafe { core::slice::from_raw_parts(guard, GUARD) };
-            assert!(guard.iter().all(|&byte| byte == GUARD_BYTE));
-        }
+        self.check_guards();
         // SAFETY: allocated by `new` with the same layout.
         unsafe { dealloc(self.start, self.allocation) };
     }
