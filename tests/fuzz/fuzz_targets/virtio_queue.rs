@@ -3,31 +3,21 @@
 //! broken rule stands still.
 #![no_main]
 
+use hearth_fuzz::virtio;
+
 use std::collections::BTreeSet;
 
-use el2_hyp::addr::{BLOCK_2M, Ipa, PAGE_SIZE};
+use el2_hyp::addr::Ipa;
 use el2_hyp::device::virtio::chain::{Chain, Head, MAX_SEGMENTS, Segment};
 use el2_hyp::device::virtio::queue::{Layout, Queue, QueueError};
-use el2_hyp::device::virtio::testing::{Driver, Ram};
+use el2_hyp::device::virtio::testing::Ram;
 use el2_hyp::machine::RAM_BASE;
+use hearth_fuzz::virtio::{END, act, dirty_pages, layout, pages};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
-const BLOCKS: usize = 2;
-const END: u64 = RAM_BASE + BLOCKS as u64 * BLOCK_2M;
-/// Where rings lie and most addresses point: around the border of two blocks.
-const WINDOW: u64 = RAM_BASE + BLOCK_2M - 0x2000;
-const WINDOW_BYTES: u64 = 0x4000;
 /// Bytes that are read or written of a chain at once.
 const COPIED: usize = 3000;
-
-thread_local! {
-    static RAM: Ram = {
-        let ram = Ram::new(BLOCKS);
-        ram.dirty().set_on(true);
-        ram
-    };
-}
 
 struct Scene<'a> {
     ram: &'a Ram,
@@ -43,63 +33,20 @@ struct Scene<'a> {
     touched: BTreeSet<u64>,
 }
 
-fn page(at: u64) -> u64 {
-    (at - RAM_BASE) / PAGE_SIZE
-}
-
-fn dirty_pages(ram: &Ram) -> impl Iterator<Item = u64> {
-    let words = ram.dirty().take(0..ram.dirty().words());
-    words.flat_map(|(word, bits)| {
-        (0..64)
-            .filter(move |bit| bits >> bit & 1 != 0)
-            .map(move |bit| word as u64 * 64 + bit)
-    })
-}
-
-/// An address: most often one that leads somewhere.
-fn address(u: &mut Unstructured<'_>) -> Result<u64> {
-    let near = u64::from(u.arbitrary::<u16>()?);
-    Ok(match u.int_in_range(0..=9)? {
-        0 => u.arbitrary()?,
-        1 => END.wrapping_sub(near),
-        2 => RAM_BASE.wrapping_sub(near % 64),
-        3 => END - near % 64,
-        _ => WINDOW + near % WINDOW_BYTES,
-    })
-}
-
-fn length(u: &mut Unstructured<'_>) -> Result<u32> {
-    Ok(match u.int_in_range(0..=5)? {
-        0 => u.arbitrary()?,
-        1 => 16 * u32::from(u.arbitrary::<u8>()?),
-        _ => u.arbitrary::<u16>()?.into(),
-    })
-}
-
-fn layout(u: &mut Unstructured<'_>) -> Result<Option<Layout>> {
-    let size = 1 << u.int_in_range(0..=8)?;
-    let mut part = |alignment: u64| Ok(Ipa(address(u)? & !(alignment - 1)));
-    let (descriptors, available, used) = (part(16)?, part(2)?, part(4)?);
-    Ok(Layout::new(size, descriptors, available, used))
-}
-
 impl Scene<'_> {
     /// The device may write to the pages of the used ring.
     fn allow_ring(&mut self) {
         let used = self.layout.addresses()[2].0;
         let bytes = 6 + 8 * u64::from(self.layout.size());
-        for at in (used..used + bytes).step_by(2) {
-            if (RAM_BASE..END).contains(&at) {
-                self.allowed.insert(page(at));
-            }
-        }
+        self.allowed.extend(pages(used, bytes));
     }
 
     /// What the driver does lies beside what the device does.
-    fn as_driver(&mut self, act: impl FnOnce(&Ram)) {
+    fn act(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         self.settle();
-        act(self.ram);
+        let acted = act(u, self.ram, &self.layout);
         self.touched.extend(dirty_pages(self.ram));
+        acted
     }
 
     /// The device wrote where it might.
@@ -154,9 +101,7 @@ impl Scene<'_> {
         for segment in self.chain.writable() {
             let here = left.min(segment.length.into());
             left -= here;
-            let (first, end) = (segment.ipa.0, segment.ipa.0 + here);
-            self.allowed
-                .extend((page(first)..).take_while(|n| RAM_BASE + n * PAGE_SIZE < end));
+            self.allowed.extend(pages(segment.ipa.0, here));
         }
         let mut writer = self.chain.writer(self.ram);
         let written = writer.write(&bytes[..wanted]).expect("within RAM");
@@ -199,37 +144,7 @@ impl Scene<'_> {
             return Ok(());
         }
         match u.int_in_range(0..=11)? {
-            0 => {
-                let (at, value) = (address(u)?, u.arbitrary::<u16>()?);
-                self.as_driver(|ram| {
-                    // Where there is no RAM nothing is stored.
-                    let _ = ram.store_u16(Ipa(at), value);
-                });
-            }
-            1..=3 => {
-                let (index, buffer) = (u.arbitrary::<u8>()?, (Ipa(address(u)?), length(u)?));
-                let (flags, next) = (u.arbitrary::<u8>()? % 8, u.arbitrary::<u8>()?);
-                let own = self.layout.addresses()[0].0;
-                let table = if u.ratio(1, 4)? { address(u)? } else { own };
-                let index = u16::from(index) % self.layout.size();
-                let next = u16::from(next) % (self.layout.size() + 1);
-                if (RAM_BASE..END - 0x1000).contains(&table) {
-                    self.as_driver(|ram| {
-                        Driver::write_descriptor(ram, Ipa(table), index, buffer, flags.into(), next)
-                    });
-                }
-            }
-            4 | 5 => {
-                let head = u16::from(u.arbitrary::<u8>()?) % (self.layout.size() + 1);
-                let (available, size) = (self.layout.addresses()[1].0, self.layout.size());
-                self.as_driver(|ram| {
-                    let index = ram.load_u16(Ipa(available.wrapping_add(2))).unwrap_or(0);
-                    let entry = available.wrapping_add(4 + 2 * u64::from(index % size));
-                    // Where the ring is outside RAM nothing is stored.
-                    let _ = ram.store_u16(Ipa(entry), head);
-                    let _ = ram.store_u16(Ipa(available.wrapping_add(2)), index.wrapping_add(1));
-                });
-            }
+            0..=5 => self.act(u)?,
             6 | 7 => self.pop(u)?,
             8 => {
                 if let Some(head) = self.held.pop() {
@@ -269,7 +184,7 @@ impl Scene<'_> {
 }
 
 fuzz_target!(|data: &[u8]| {
-    RAM.with(|ram| {
+    virtio::with_ram(|ram| {
         let mut scene = Scene {
             ram,
             queue: Queue::new(),
@@ -284,12 +199,6 @@ fuzz_target!(|data: &[u8]| {
         // An input that ends within a step ends the run.
         while !u.is_empty() && scene.step(&mut u).is_ok() {}
         scene.settle();
-        ram.check_guards();
-        // Each run begins with zeros.
-        for page in scene.touched {
-            let at = Ipa(RAM_BASE + page * PAGE_SIZE);
-            ram.write(at, &[0; PAGE_SIZE as usize]).expect("RAM");
-        }
-        ram.dirty().clear();
+        virtio::clean(ram, scene.touched);
     });
 });

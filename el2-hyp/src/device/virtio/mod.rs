@@ -11,9 +11,13 @@
 //! A device is plain logic over these: its own state, a [`Transport`](transport::Transport) and [`Queue`](queue::Queue)s, and methods that
 //! serve a queue given the guest's memory. No lock is inside. Whoever owns a device decides which of its parts share a lock; only
 //! [`Signals`](signals::Signals) is made to be used from several sides at once.
+//!
+//! Devices: [`console`], [`entropy`].
 
 pub mod block;
 pub mod chain;
+pub mod console;
+pub mod entropy;
 pub mod queue;
 pub mod signals;
 #[cfg(any(test, feature = "testing"))]
@@ -34,6 +38,18 @@ pub enum DeviceId {
     Console = 3,
     /// A source of random bytes.
     Entropy = 4,
+}
+
+/// How a step of serving a queue ended. Each step is bounded, so that whoever runs it can look meanwhile whether the core is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Served {
+    /// Nothing is left; the driver notifies when there is more.
+    Rest,
+    /// The step's bound was reached: it is to be called again.
+    More,
+    /// What the device hands on to has no room: it is to be called again when that has.
+    Full,
 }
 
 /// Feature bits that belong to no kind of device (section 6).

@@ -7,7 +7,7 @@
 //! ```text
 //! if signals.has_line_change() {
 //!     let mut controller = …lock();
-//!     if let Some(level) = signals.take_line_change() { controller.set_line(…, level) }
+//!     while let Some(level) = signals.take_line_change() { controller.set_line(…, level) }
 //! }
 //! ```
 
@@ -21,6 +21,8 @@ const CAUSES: u32 = USED | CONFIGURATION;
 const NEEDS_RESET: u32 = 1 << 8;
 /// The line has changed since the change was last taken.
 const CHANGED: u32 = 1 << 9;
+/// The driver acknowledged some causes, and others are left.
+const DIP: u32 = 1 << 10;
 
 /// The state of one device.
 #[derive(Debug)]
@@ -64,14 +66,19 @@ impl Signals {
         self.0.load(Ordering::Acquire) & CAUSES
     }
 
-    /// InterruptACK.
+    /// InterruptACK. Where a cause is left that the driver did not know of, the line goes down for a moment: a driver that has set its
+    /// interrupt to edges hears of it, too.
     pub fn acknowledge(&self, causes: u32) {
-        self.update(|state| state & !(causes & CAUSES));
+        self.update(|state| {
+            let left = state & !(causes & CAUSES);
+            let dip = left != state && left & CAUSES != 0;
+            left | if dip { DIP | CHANGED } else { 0 }
+        });
     }
 
     /// Quiet again, after a reset. A device whose queues have locks of their own does this after it has stopped the last of them.
     pub fn clear(&self) {
-        self.update(|state| state & !(CAUSES | NEEDS_RESET));
+        self.update(|state| state & !(CAUSES | NEEDS_RESET | DIP));
     }
 
     /// The level of the interrupt line.
@@ -85,11 +92,16 @@ impl Signals {
         self.0.load(Ordering::Relaxed) & CHANGED != 0
     }
 
-    /// The level of the line, if it has changed since this was last asked. Called with the interrupt controller's lock held.
+    /// The level of the line, if it has changed since this was last asked. Called until it says no, with the interrupt controller's
+    /// lock held.
     #[inline]
     pub fn take_line_change(&self) -> Option<bool> {
         if !self.has_line_change() {
             return None;
+        }
+        let state = self.0.fetch_and(!DIP, Ordering::AcqRel);
+        if state & DIP != 0 {
+            return Some(false);
         }
         let state = self.0.fetch_and(!CHANGED, Ordering::AcqRel);
         (state & CHANGED != 0).then_some(state & CAUSES != 0)

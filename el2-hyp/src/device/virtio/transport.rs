@@ -259,7 +259,7 @@ impl<const QUEUES: usize> Transport<QUEUES> {
     }
 
     fn write_ready(&mut self, value: u32, signals: &Signals) -> Written {
-        let running = self.is_running() && !signals.needs_reset();
+        let running = self.is_running();
         let Some(queue) = self.queues.get_mut(self.queue_select as usize) else {
             return Written::Nothing;
         };
@@ -274,7 +274,7 @@ impl<const QUEUES: usize> Transport<QUEUES> {
         };
         let index = self.queue_select as u16;
         match (was, queue.layout.is_some()) {
-            (false, true) if running => Written::StartQueue(index),
+            (false, true) if running && !signals.needs_reset() => Written::StartQueue(index),
             (true, false) if running => Written::StopQueue(index),
             _ => Written::Nothing,
         }

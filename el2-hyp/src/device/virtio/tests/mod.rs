@@ -1,2 +1,4 @@
+mod console;
+mod entropy;
 mod queue;
 mod transport;
