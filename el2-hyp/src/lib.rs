@@ -9,6 +9,7 @@
 //! - [`exit`]: why a vCPU came back, as a value. - [`sysreg`], [`idregs`]: trapped registers. - [`inject`]: exceptions for the guest.
 //! - [`psci`]: firmware calls. - [`vtimer`]: the emulated timer. - [`vgic`]: the interrupt controller. - [`device`]: the console.
 //! - [`volume`]: where guests' disks have their bytes.
+//! - [`frame`], [`gate`], [`switch`]: the network between guests, board and wire.
 //! - [`machine`]: the guest machine's map. - [`image`], [`fdt`]: a kernel's place in memory, and the device tree that it is given.
 //! - [`sched`]: which vCPU runs on which core.
 //! - [`arch`]: system registers and assembly. - [`vcpu`], [`guest`]: the virtual machine put together.
@@ -22,6 +23,8 @@ pub mod arch;
 pub mod device;
 pub mod exit;
 pub mod fdt;
+pub mod frame;
+pub mod gate;
 #[cfg(target_os = "none")]
 pub mod guest;
 #[cfg(target_os = "none")]
@@ -35,6 +38,7 @@ pub mod memory;
 pub mod psci;
 pub mod sched;
 pub mod stage2;
+pub mod switch;
 pub mod sysreg;
 #[cfg(target_os = "none")]
 pub mod vcpu;

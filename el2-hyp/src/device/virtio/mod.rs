@@ -12,12 +12,13 @@
 //! serve a queue given the guest's memory. No lock is inside. Whoever owns a device decides which of its parts share a lock; only
 //! [`Signals`](signals::Signals) is made to be used from several sides at once.
 //!
-//! Devices: [`console`], [`entropy`].
+//! Devices: [`console`], [`entropy`], [`net`].
 
 pub mod block;
 pub mod chain;
 pub mod console;
 pub mod entropy;
+pub mod net;
 pub mod queue;
 pub mod signals;
 #[cfg(any(test, feature = "testing"))]
