@@ -20,6 +20,16 @@ impl Figure {
         value <= self.most
     }
 
+    /// Of two values the worse.
+    pub fn worse(&self, one: f64, other: f64) -> f64 {
+        one.max(other)
+    }
+
+    /// Its bound as it is printed.
+    pub fn show_bound(&self) -> String {
+        self.show(self.most)
+    }
+
     /// A value as it is printed.
     pub fn show(&self, value: f64) -> String {
         format!("{value:.*}", self.digits)
@@ -42,9 +52,9 @@ const fn peers(mut figure: Figure, kvm: f64, xen: f64) -> Figure {
     figure
 }
 
-/// All figures of a board, in the order in which they are printed. The peers' `timer` is how late the interrupted code
+/// The figures of `bench boot`, in the order in which they are printed. The peers' `timer` is how late the interrupted code
 /// goes on, which is a little more than how late its handler runs; a trapped UART is KVM's user-space device and Xen's own.
-pub const FIGURES: [Figure; 14] = [
+pub const BOOT: [Figure; 14] = [
     peers(figure("hvc_instructions", 200.0, 1), 1515.0, 482.0),
     peers(figure("vgic_mmio_instructions", 350.0, 1), 2340.0, 597.0),
     peers(figure("uart_instructions", 300.0, 1), 7450.0, 636.0),
@@ -59,6 +69,15 @@ pub const FIGURES: [Figure; 14] = [
     figure("board_memory_bytes", 16_777_216.0, 0),
     figure("idle_instructions_per_second", 200_000.0, 0),
     figure("fairness_deviation_points", 2.0, 3),
+];
+
+/// The figures of `bench io`: what EL2 itself spends on a notification, a frame of 1,500 bytes, and a block of 4 KiB.
+pub const IO: [Figure; 5] = [
+    figure("virtio_exit_instructions", 500.0, 1),
+    figure("frame_tx_instructions", 2000.0, 1),
+    figure("frame_rx_instructions", 2500.0, 1),
+    figure("frame_local_instructions", 2500.0, 1),
+    figure("block_instructions", 3000.0, 1),
 ];
 
 #[cfg(test)]

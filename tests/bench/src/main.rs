@@ -1,34 +1,57 @@
-//! Counts what Hearth costs: `bench boot [--json] [--runs N]`, which `scripts/bench` runs.
+//! Counts what Hearth costs: `bench boot|io [--json] [--runs N]`, which `scripts/bench` runs.
 //!
 //! Everything is counted under QEMU's `-icount shift=0,sleep=off`, where a nanosecond of the board's time is one instruction. So
 //! figures are the same on every machine, and say nothing about caches, memory or the host. [`figures`] has what is counted, with
-//! budgets and peers; [`measure`] boots the boards; [`bare`] boots Debian without a hypervisor, for the ratios.
+//! budgets and peers; [`measure`] boots the boards of `boot`, [`io`] those of `io`; [`bare`] boots Debian without a hypervisor, for the ratios.
 
 mod bare;
 mod figures;
+mod io;
 mod measure;
 
 use std::process::ExitCode;
 
-use figures::{FIGURES, Figure};
+use figures::{BOOT, Figure, IO};
+use measure::Value;
 
-const USAGE: &str = "usage: scripts/bench boot [--json] [--runs N]
+const USAGE: &str = "usage: scripts/bench boot|io [--json] [--runs N]
   boot      the figures of one board: traps, interrupts, Debian's boot, memory, fairness
+  io        the figures of its network and disks
   --json    one object on standard output instead of a table
   --runs N  count everything N times (1 to 9); the worst counts, and the table shows how far the runs lie apart
 It exits with 1 when a figure misses its budget, and with 2 when it could not be counted.";
 
+/// What can be counted.
+struct Subject {
+    verb: &'static str,
+    figures: &'static [Figure],
+    measure: fn() -> Vec<Value>,
+}
+
+const SUBJECTS: [Subject; 2] = [
+    Subject {
+        verb: "boot",
+        figures: &BOOT,
+        measure: measure::all,
+    },
+    Subject {
+        verb: "io",
+        figures: &IO,
+        measure: io::all,
+    },
+];
+
 struct Options {
+    subject: &'static Subject,
     json: bool,
     runs: u32,
 }
 
 /// What the command line asks for.
 fn options(mut words: impl Iterator<Item = String>) -> Option<Options> {
-    if words.next()? != "boot" {
-        return None;
-    }
+    let verb = words.next()?;
     let mut options = Options {
+        subject: SUBJECTS.iter().find(|subject| subject.verb == verb)?,
         json: false,
         runs: 1,
     };
@@ -57,11 +80,17 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     // A board that fails ends in a panic that shows its console.
-    let measured = std::panic::catch_unwind(|| (0..options.runs).map(|_| measure::all()).collect());
-    let Ok(runs): Result<Vec<Vec<(&str, f64)>>, _> = measured else {
+    let subject = options.subject;
+    let measured =
+        std::panic::catch_unwind(|| (0..options.runs).map(|_| (subject.measure)()).collect());
+    let Ok(runs): Result<Vec<Vec<Value>>, _> = measured else {
         return ExitCode::from(2);
     };
-    let counted: Vec<_> = FIGURES.iter().map(|figure| count(figure, &runs)).collect();
+    let counted: Vec<_> = subject
+        .figures
+        .iter()
+        .map(|figure| count(figure, &runs))
+        .collect();
     print!(
         "{}",
         if options.json {
@@ -83,13 +112,13 @@ fn count(figure: &'static Figure, runs: &[Vec<(&str, f64)>]) -> Counted {
             .unwrap_or_else(|| panic!("{} was not counted", figure.key))
             .1
     });
-    let (least, worst) = values.fold((f64::MAX, f64::MIN), |(a, b), value| {
-        (a.min(value), b.max(value))
-    });
+    let values: Vec<f64> = values.collect();
+    let least = values.iter().copied().fold(f64::MAX, f64::min);
+    let most = values.iter().copied().fold(f64::MIN, f64::max);
     Counted {
         figure,
-        worst,
-        spread: worst - least,
+        worst: figure.worse(least, most),
+        spread: most - least,
     }
 }
 
@@ -123,7 +152,7 @@ fn table(counted: &[Counted]) -> String {
             figure.key,
             figure.show(*worst),
             figure.show(*spread),
-            figure.show(figure.most),
+            figure.show_bound(),
             peer(figure.kvm),
             peer(figure.xen),
         );
@@ -135,14 +164,16 @@ fn table(counted: &[Counted]) -> String {
 mod tests {
     use super::*;
 
-    fn parse(words: &str) -> Option<(bool, u32)> {
-        options(words.split_whitespace().map(String::from)).map(|o| (o.json, o.runs))
+    fn parse(words: &str) -> Option<(&str, bool, u32)> {
+        options(words.split_whitespace().map(String::from))
+            .map(|o| (o.subject.verb, o.json, o.runs))
     }
 
     #[test]
     fn the_command_line_is_read() {
-        assert_eq!(parse("boot"), Some((false, 1)));
-        assert_eq!(parse("boot --runs 2 --json"), Some((true, 2)));
+        assert_eq!(parse("boot"), Some(("boot", false, 1)));
+        assert_eq!(parse("boot --runs 2 --json"), Some(("boot", true, 2)));
+        assert_eq!(parse("io --json"), Some(("io", true, 1)));
         for wrong in [
             "",
             "cluster",
@@ -158,16 +189,13 @@ mod tests {
     #[test]
     fn the_worst_run_counts() {
         let of = |scale| {
-            FIGURES
-                .iter()
-                .map(|f| (f.key, f.most * scale))
+            BOOT.iter()
+                .map(|f| (f.key, 200.0 * scale))
                 .collect::<Vec<_>>()
         };
-        let counted = count(&FIGURES[0], &[of(0.5), of(1.5), of(1.0)]);
-        assert_eq!(
-            (counted.worst, counted.spread),
-            (FIGURES[0].most * 1.5, FIGURES[0].most)
-        );
+        // At most 200.
+        let counted = count(&BOOT[0], &[of(0.5), of(1.5), of(1.0)]);
+        assert_eq!((counted.worst, counted.spread), (300.0, 200.0));
         assert!(!counted.figure.is_met(counted.worst));
         assert!(table(&[counted]).contains("MISSED"));
     }

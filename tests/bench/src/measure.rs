@@ -22,9 +22,9 @@ const FAIR_SECONDS: u64 = 10;
 const QUIET: &str = "console=ttyAMA0 quiet hearth.run=counter";
 
 /// A figure by its name.
-type Value = (&'static str, f64);
+pub type Value = (&'static str, f64);
 
-/// Counts everything once.
+/// Counts the figures of a board once.
 ///
 /// # Panics
 /// If a board does not do what it should; the message has its console.
@@ -46,7 +46,10 @@ fn boot(name: &str, machine: Machine, guests: impl IntoIterator<Item = Guest>) -
 }
 
 /// The number behind a text, wherever it stands.
-fn number(text: &str, before: &str) -> f64 {
+///
+/// # Panics
+/// If it is not there.
+pub fn number(text: &str, before: &str) -> f64 {
     let found = text.split_once(before).and_then(|(_, rest)| {
         let end = rest
             .find(|c: char| !c.is_ascii_digit() && c != '.')

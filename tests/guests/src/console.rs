@@ -27,6 +27,8 @@ pub const TX_INTERRUPT: u32 = 1 << 5;
 
 /// Transmit FIFO full, in FR.
 const FR_TXFF: u32 = 1 << 5;
+/// Receive FIFO empty, in FR.
+const FR_RXFE: u32 = 1 << 4;
 /// Looks at the full flag before a byte is written regardless; an emulated FIFO always drains.
 const PATIENCE: usize = 100_000;
 
@@ -48,6 +50,11 @@ pub fn put(byte: u8) {
         }
     }
     mmio::write8(UART + DR, byte);
+}
+
+/// A byte that was typed, if there is one.
+pub fn get() -> Option<u8> {
+    (mmio::read32(UART + FR) & FR_RXFE == 0).then(|| mmio::read32(UART + DR) as u8)
 }
 
 /// The UART as a sink for formatted text.

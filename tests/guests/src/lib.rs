@@ -33,6 +33,7 @@ pub mod rng;
 pub mod smp;
 pub mod start;
 pub mod timer;
+pub mod traffic;
 pub mod virtio;
 
 pub use machine::Machine;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::paths;
@@ -19,6 +19,7 @@ pub struct Guest {
     kernel: PathBuf,
     initrd: Option<PathBuf>,
     command_line: String,
+    devices: String,
 }
 
 impl Guest {
@@ -31,6 +32,7 @@ impl Guest {
             kernel: paths::bare_metal(program),
             initrd: None,
             command_line: String::new(),
+            devices: String::new(),
         }
     }
 
@@ -43,6 +45,7 @@ impl Guest {
             kernel: paths::material("Image"),
             initrd: Some(paths::material("initramfs.cpio.gz")),
             command_line: format!("console=ttyAMA0 quiet hearth.run={run}"),
+            devices: String::new(),
         }
     }
 
@@ -66,6 +69,35 @@ impl Guest {
             " "
         };
         self.command_line = format!("{}{gap}{words}", self.command_line);
+        self
+    }
+
+    /// With a network card.
+    pub fn card(self) -> Self {
+        self.device("nic", "")
+    }
+
+    /// With a network card of this address, as `cluster.toml` writes it.
+    pub fn card_of(self, mac: &str) -> Self {
+        self.device("nic", &format!("mac = {mac:?}"))
+    }
+
+    /// With a disk on this volume of the board's disk.
+    pub fn volume(self, name: &str) -> Self {
+        self.device("disk", &format!("volume = {name:?}"))
+    }
+
+    /// With a disk over this image, as it is packed at every start.
+    pub fn image(self, image: &Path) -> Self {
+        self.device(
+            "disk",
+            &format!("image = {:?}", image.display().to_string()),
+        )
+    }
+
+    fn device(mut self, kind: &str, keys: &str) -> Self {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.devices, "\n[[guest.{kind}]]\n{keys}");
         self
     }
 
@@ -100,12 +132,13 @@ impl Package {
             // Writing to a string does not fail.
             let _ = write!(
                 text,
-                "\n[[guest]]\nname = {:?}\nvcpus = {}\nmemory = {}\nkernel = {:?}\n{initrd}command_line = {:?}\n",
+                "\n[[guest]]\nname = {:?}\nvcpus = {}\nmemory = {}\nkernel = {:?}\n{initrd}command_line = {:?}\n{}",
                 guest.name,
                 guest.vcpus,
                 guest.memory,
                 guest.kernel.display().to_string(),
                 guest.command_line,
+                guest.devices,
             );
         }
         text

@@ -1,13 +1,28 @@
 //! Virtio devices, by way of the crate `virtio-drivers`: a driver that knows nothing of Hearth.
 //!
-//! Its queue and its transport are used, not its device drivers: a program decides itself when it notifies, and what it offers.
+//! Its queue and its transport are used, not its device drivers: a program decides itself when it notifies, and what it offers. The event
+//! index is not agreed on: with it the crate neither suppresses interrupts nor tells rightly when to notify once indices have wrapped.
+//! [`net`] is a card, [`block`] a disk.
+
+pub mod block;
+pub mod net;
 
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
-use virtio_drivers::transport::{DeviceType, Transport};
+use virtio_drivers::transport::{DeviceStatus, DeviceType, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
+
+/// A device's queue of `N` entries.
+type Queue<const N: usize> = virtio_drivers::queue::VirtQueue<Memory, N>;
+
+/// VIRTIO_F_VERSION_1.
+const VERSION_1: u64 = 1 << 32;
+/// Status bits: acknowledged, with a driver, its features chosen, running.
+const CHOSEN: DeviceStatus = DeviceStatus::ACKNOWLEDGE
+    .union(DeviceStatus::DRIVER)
+    .union(DeviceStatus::FEATURES_OK);
 
 use crate::Machine;
 use crate::machine::{self, Slot};
@@ -68,6 +83,17 @@ pub fn open(slot: &Slot) -> Option<MmioTransport<'static>> {
     let header = NonNull::new(slot.base as *mut VirtIOHeader)?;
     // SAFETY: the device tree says that a virtio device's registers are there.
     unsafe { MmioTransport::new(header, slot.bytes) }.ok()
+}
+
+/// Resets a device and takes what it offers of `wished`; gives that, or `None` where the device lacks the modern interface or refuses.
+fn negotiate(device: &mut MmioTransport<'static>, wished: u64) -> Option<u64> {
+    device.set_status(DeviceStatus::empty());
+    device.set_status(DeviceStatus::ACKNOWLEDGE | DeviceStatus::DRIVER);
+    let features = device.read_device_features() & (wished | VERSION_1);
+    device.write_driver_features(features);
+    device.set_status(CHOSEN);
+    let taken = device.get_status().contains(CHOSEN);
+    (taken && features & VERSION_1 != 0).then_some(features)
 }
 
 /// The devices of a kind, in the order of their slots.
