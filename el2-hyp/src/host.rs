@@ -1,6 +1,9 @@
 //! What a virtual machine needs of the board that runs it. The kernel implements it with its drivers; nothing here is `dyn`.
 
 use crate::device::pl011::Sink;
+use crate::device::virtio::block::disk::BoardDisk;
+use crate::frame::{Frame, Malformed};
+use crate::switch::{Forwarded, PortId};
 
 /// What a physical interrupt was, once the board has dealt with its own part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,10 +16,28 @@ pub enum HostInterrupt {
     Other,
 }
 
+/// The board's Ethernet, for a batch of frames.
+pub trait Network {
+    /// Forwards what a guest's card sends.
+    fn forward(&self, from: PortId, frame: Result<&Frame<'_>, Malformed>) -> Forwarded;
+    /// A card's queue was reset: it does not wait for room any more.
+    fn forget(&self, port: PortId);
+    /// The batch is over: whoever got something is told. No lock of a device is held.
+    fn finish(self);
+}
+
 /// The board, on the core that asks. A guest is named by its place among the board's guests.
 pub trait Host {
     /// Where a guest's console output goes.
     type Console<'a>: Sink
+    where
+        Self: 'a;
+    /// The board's Ethernet.
+    type Network<'a>: Network
+    where
+        Self: 'a;
+    /// The board's disk, for the requests of one device.
+    type Disk<'a>: BoardDisk
     where
         Self: 'a;
 
@@ -44,4 +65,8 @@ pub trait Host {
     fn set_deadline(&self, deadline: Option<u64>);
     /// A guest's console.
     fn console(&self, guest: usize) -> Self::Console<'_>;
+    /// The Ethernet that a guest's card is a port of.
+    fn network(&self) -> Self::Network<'_>;
+    /// The board's disk, for the device in a slot of a guest. What was submitted begins when the value is dropped.
+    fn disk(&self, guest: usize, slot: usize) -> Self::Disk<'_>;
 }

@@ -20,6 +20,7 @@ pub fn run(host: &CoreHost) -> ! {
             operator::serve(host);
         }
         own.reschedule.store(false, Ordering::SeqCst);
+        host.serve_devices();
         match queue::pick(host.core()) {
             Some(entity) => run_entity(host, entity),
             None => idle(host),

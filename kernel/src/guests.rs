@@ -17,9 +17,9 @@ use spin::Once;
 
 use crate::console::{self, Mode};
 use crate::host::CoreHost;
-use crate::place;
 use crate::queue::MAX_BOARD_GUESTS;
-use crate::{info, memory, warn};
+use crate::{assemble, place};
+use crate::{disk, info, memory, warn};
 
 /// A guest with what it is started from.
 pub struct Slot {
@@ -81,12 +81,15 @@ impl Invalidate for Fresh {
     }
 }
 
-/// Makes every guest of the package that is sound and fits, and tells what is wrong with the others.
-pub fn make_all(archive: &'static [u8], hardware: Hardware, gicv: Option<Pa>) {
-    let package = match Package::parse(archive) {
-        Ok(package) => package,
-        Err(error) => return warn!("the boot package is not usable: {error}"),
-    };
+/// Reads the boot package.
+pub fn read_package(archive: &'static [u8]) -> Option<Package<'static>> {
+    Package::parse(archive)
+        .map_err(|error| warn!("the boot package is not usable: {error}"))
+        .ok()
+}
+
+/// Makes every guest of the package that is for this board, sound and fits, and tells what is wrong with the others.
+pub fn make_all(package: &Package<'static>, hardware: Hardware, gicv: Option<Pa>) {
     if let Some(damage) = package.damage() {
         warn!("the boot package is damaged: {damage}");
     }
@@ -108,6 +111,9 @@ pub fn make_all(archive: &'static [u8], hardware: Hardware, gicv: Option<Pa>) {
                 continue;
             }
         };
+        if view.guest.first_board() != package.board_number() {
+            continue;
+        }
         if view.guest.first_board() != package.board_number() {
             continue;
         }
@@ -141,6 +147,15 @@ fn make(id: usize, view: GuestView<'static>, hardware: Hardware, gicv: Option<Pa
         memory::free_guest_ram(&blocks);
         return None;
     };
+    let devices = match assemble::devices(id, &view) {
+        Ok(devices) => devices,
+        Err(why) => {
+            warn!("guest {name} does not start: {why}");
+            stage2.destroy(&mut Fresh);
+            memory::free_guest_ram(&blocks);
+            return None;
+        }
+    };
     // SAFETY: the blocks were just taken for this guest, and the identity map covers them.
     let ram = unsafe { GuestMemory::new(Ipa(machine::RAM_BASE), blocks.into_boxed_slice()) };
     let vcpus = usize::from(view.guest.vcpus.get());
@@ -153,6 +168,7 @@ fn make(id: usize, view: GuestView<'static>, hardware: Hardware, gicv: Option<Pa
         ram,
         hardware,
         (vmid, stage2.root()),
+        devices,
     )
     .map_err(|error| warn!("guest {name} cannot be made: {error:?}"))
     .ok()?;
@@ -218,6 +234,8 @@ pub fn start_next(host: &CoreHost) -> bool {
 /// Places a guest's images in its memory and turns its first vCPU on.
 fn start(host: &CoreHost, slot: &'static Slot) {
     let name = &slot.guest.name;
+    wait_for_disk(host, slot);
+    slot.guest.reset_devices();
     match place::place(&slot.guest, &slot.view) {
         Ok(placed) => {
             let times = slot.starts.fetch_add(1, Ordering::Relaxed);
@@ -235,9 +253,20 @@ fn start(host: &CoreHost, slot: &'static Slot) {
     }
 }
 
+/// The board's disk may still write to the memory of a guest that has stopped: nothing else is done with it until that is over.
+fn wait_for_disk(host: &CoreHost, slot: &Slot) {
+    while slot.guest.in_flight() > 0 {
+        if let Some(disk) = disk::disk() {
+            disk.serve(host);
+        }
+        crate::smp::relax();
+    }
+}
+
 /// The last vCPU of a stopping guest has left its core.
 pub fn finish(host: &CoreHost, slot: &'static Slot) {
     slot.running.store(false, Ordering::Release);
+    slot.guest.stop_cards();
     let name = &slot.guest.name;
     match slot.guest.stop_reason() {
         Some(Stop::Reset) => start(host, slot),

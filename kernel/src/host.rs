@@ -9,7 +9,7 @@ use platform::gic::{GicError, KICK};
 
 use crate::interrupts::{self, Interrupts};
 use crate::percore::{self, PerCore};
-use crate::{console, fault, queue};
+use crate::{console, disk, fault, net, queue};
 
 /// The board, seen from one core.
 pub struct CoreHost {
@@ -37,8 +37,29 @@ impl CoreHost {
     pub fn rearm(&self) {
         let guest = self.per_core.guest_deadline.load(Ordering::Relaxed);
         let queue = queue::next_event(self.core).unwrap_or(u64::MAX);
-        let first = guest.min(queue);
+        let network = match net::network() {
+            Some(network) if self.core == 0 => network.next_event(),
+            _ => u64::MAX,
+        };
+        let first = guest.min(queue).min(network);
         timer::arm_el2((first != u64::MAX).then_some(first));
+    }
+
+    /// Does what the board's own devices have for this core, which is the first.
+    pub fn serve_devices(&self) {
+        if self.core != 0 {
+            return;
+        }
+        if let Some(disk) = disk::disk()
+            && disk.is_due()
+        {
+            disk.serve(self);
+        }
+        if let Some(network) = net::network()
+            && network.is_due()
+        {
+            network.serve(self);
+        }
     }
 
     /// An interrupt of the board's own.
@@ -55,6 +76,18 @@ impl CoreHost {
         } else if Some(intid) == console {
             self.per_core.console.store(true, Ordering::SeqCst);
             self.per_core.reschedule.store(true, Ordering::SeqCst);
+        } else if let Some(devices) = interrupts::devices() {
+            if devices.card == Some(intid)
+                && let Some(network) = net::network()
+            {
+                network.interrupt();
+            }
+            if devices.disk == Some(intid)
+                && let Some(disk) = disk::disk()
+            {
+                disk.interrupt();
+            }
+            self.per_core.reschedule.store(true, Ordering::SeqCst);
         }
         // Nothing else was let through.
     }
@@ -62,6 +95,8 @@ impl CoreHost {
 
 impl Host for CoreHost {
     type Console<'a> = GuestConsole;
+    type Network<'a> = net::ports::View<'a>;
+    type Disk<'a> = disk::Requests;
 
     #[inline(always)]
     fn core(&self) -> u8 {
@@ -98,6 +133,7 @@ impl Host for CoreHost {
 
     fn should_leave(&self) -> bool {
         self.per_core.reschedule.store(false, Ordering::SeqCst);
+        self.serve_devices();
         let leave = self.per_core.console.load(Ordering::SeqCst)
             || queue::should_yield(self.core)
             || self.is_shared() != queue::is_shared();
@@ -147,6 +183,18 @@ impl Host for CoreHost {
     #[inline]
     fn console(&self, guest: usize) -> GuestConsole {
         GuestConsole(guest)
+    }
+
+    #[inline]
+    fn network(&self) -> net::ports::View<'_> {
+        net::network()
+            .expect("a card is a port of a switch")
+            .view(self)
+    }
+
+    #[inline]
+    fn disk(&self, guest: usize, slot: usize) -> disk::Requests {
+        disk::Requests::new(guest, slot)
     }
 }
 

@@ -25,6 +25,34 @@ pub struct Interrupts {
 
 static INTERRUPTS: Once<Interrupts> = Once::new();
 
+/// The interrupts of the board's card and disk.
+#[derive(Default)]
+pub struct DeviceInterrupts {
+    /// The network card's.
+    pub card: Option<u32>,
+    /// The disk's.
+    pub disk: Option<u32>,
+}
+
+static DEVICES: Once<DeviceInterrupts> = Once::new();
+
+/// Those of the board's devices, as soon as they are known.
+pub fn devices() -> Option<&'static DeviceInterrupts> {
+    DEVICES.get()
+}
+
+/// Lets core 0 take the interrupts of card and disk.
+pub fn take_devices(card: Option<Interrupt>, disk: Option<Interrupt>) {
+    DEVICES.call_once(|| DeviceInterrupts {
+        card: card.map(|interrupt| interrupt.id.get()),
+        disk: disk.map(|interrupt| interrupt.id.get()),
+    });
+    let gic = &INTERRUPTS.get().expect("initialised").gic;
+    for interrupt in [card, disk].into_iter().flatten() {
+        gic.enable_shared(0, interrupt);
+    }
+}
+
 /// Why the board cannot run guests.
 pub enum Unfit {
     /// The device tree does not name a part.

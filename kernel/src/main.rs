@@ -3,34 +3,43 @@
 //! It decides nothing about guests or clusters. In reading order:
 //! - [`boot`]: from the loader's jump to [`kernel_main`]. - [`memory`]: EL2's map, heap and frames.
 //! - [`console`]: the board's line, shared with its guests. - [`fault`]: when EL2 itself fails.
-//! - [`smp`]: the cores. - [`interrupts`], [`percore`], [`queue`]: what they share. - [`power`]: the switch.
-//! - [`host`]: the board as its guests need it. - [`guests`], [`place`]: guests from the boot package into memory.
+//! - [`smp`]: the cores. - [`interrupts`], [`percore`], [`queue`]: what they share. - [`power`]: the switch. - [`random`]: random numbers.
+//! - [`host`]: the board as its guests need it. - [`guests`], [`assemble`], [`place`]: guests from the boot package, with their devices, into memory.
+//! - [`devices`], [`net`], [`disk`]: the board's own card and disk, and what they are for.
 //! - [`operator`]: what is asked for at the console. - [`core_loop`]: what every core does for ever.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
+mod assemble;
 mod boot;
 mod console;
 mod core_loop;
+mod devices;
+mod disk;
 mod fault;
 mod guests;
 mod host;
 mod interrupts;
 mod memory;
+mod net;
 mod operator;
 mod percore;
 mod place;
 mod power;
 mod queue;
+mod random;
 mod smp;
 
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use cluster_proto::package::Package;
 use el2_hyp::addr::Pa;
 use el2_hyp::arch::lists::Interface;
 use el2_hyp::arch::{config, maintenance};
+use el2_hyp::frame::Mac;
 use el2_hyp::guest::Hardware;
 use platform::tree::{Gic, Tree};
 use spin::Once;
@@ -72,6 +81,7 @@ extern "C" fn kernel_main(tree_address: usize, started_at: u64) -> ! {
         warn!("this board cannot run guests: {error}");
         fault::halt();
     }
+    random::initialise(&tree);
     let interface = interface(&tree);
     let host = initialise_core(0, interface);
     let hardware = Hardware {
@@ -79,20 +89,48 @@ extern "C" fn kernel_main(tree_address: usize, started_at: u64) -> ! {
         list_registers: interface.count(),
         virtual_timer: interrupts::virtual_timer(),
     };
-    match &tree.initrd {
+    let package = match &tree.initrd {
         Some(r) => {
             // SAFETY: the loader put the boot package there; the memory is reserved and mapped, and nobody writes to it.
             let archive =
                 unsafe { core::slice::from_raw_parts(r.base() as *const u8, r.size() as usize) };
-            guests::make_all(archive, hardware, virtual_cpu_interface(&tree));
+            guests::read_package(archive)
         }
-        None => warn!("there is no boot package: give one as the initrd"),
+        None => {
+            warn!("there is no boot package: give one as the initrd");
+            None
+        }
+    };
+    start_devices(&tree, package.as_ref());
+    if let Some(package) = &package {
+        guests::make_all(package, hardware, virtual_cpu_interface(&tree));
     }
     smp::start_others(&tree);
     info!("{} cores", smp::running());
     queue::initialise();
     BOOTED.call_once(|| interface);
     core_loop::run(&host)
+}
+
+/// Opens the board's own devices. What it needs of the stack is not to lie below the guests' making.
+#[inline(never)]
+fn start_devices(tree: &Tree, package: Option<&Package<'static>>) {
+    let found = devices::open(tree);
+    interrupts::take_devices(
+        found.card.as_ref().map(|card| card.interrupt),
+        found.disk.as_ref().map(|disk| disk.interrupt),
+    );
+    let board = package.map(Package::board);
+    let addresses = net::Addresses {
+        mac: board
+            .and_then(|board| board.mac)
+            .map(|mac| Mac(mac.octets())),
+        ipv4: board
+            .and_then(|board| board.address)
+            .map(|place| (place.address().octets(), place.prefix())),
+    };
+    net::initialise(found.card, addresses);
+    disk::initialise(found.disk);
 }
 
 /// Set when everything that secondary cores use is there.
@@ -128,15 +166,16 @@ fn initialise_core(core: usize, interface: Interface) -> host::CoreHost {
     }
 }
 
-/// The device tree, if there is one at that address.
-fn read_tree(address: usize) -> Option<Tree> {
+/// The device tree, if there is one at that address. It is too large to lie on the stack below all else.
+#[inline(never)]
+fn read_tree(address: usize) -> Option<Box<Tree>> {
     let size = boot::tree_size(address);
     if size == 0 {
         return None;
     }
     // SAFETY: the early tables map as much as the header claims.
     let bytes = unsafe { core::slice::from_raw_parts(address as *const u8, size) };
-    Tree::read(bytes, address as u64).ok()
+    Tree::read(bytes, address as u64).map(Box::new).ok()
 }
 
 /// How EL2 reaches the list registers.

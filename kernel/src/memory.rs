@@ -195,6 +195,7 @@ fn devices(tree: &Tree) -> Vec<Range<u64>> {
         None => {}
     }
     regions.extend(tree.console.map(|console| tree.uarts[console.uart].region));
+    regions.extend(tree.virtio.iter().map(|slot| slot.region));
     regions.iter().map(|r| r.base()..r.end()).collect()
 }
 

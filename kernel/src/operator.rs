@@ -23,6 +23,7 @@ pub fn serve(host: &CoreHost) {
             power::off();
         }
     });
+    guests::all().for_each(|slot| slot.guest.resume_consoles(host));
 }
 
 /// Tells the operator how the board is.

@@ -9,8 +9,11 @@ use el2_hyp::arch::maintenance;
 use el2_hyp::fdt;
 use el2_hyp::guest::Guest;
 use el2_hyp::image::{HEAD_BYTES, ImageError, Kernel};
+use el2_hyp::machine::VIRTIO_SLOTS;
 use el2_hyp::memory::OutOfRange;
 use el2_hyp::vgic::Version;
+
+use crate::random;
 
 /// Where a placed guest begins.
 pub struct Placed {
@@ -57,6 +60,7 @@ pub fn place(guest: &Guest, view: &GuestView<'_>) -> Result<Placed, PlaceError> 
     let layout = Kernel::new(head, kernel.len() as u64)
         .and_then(|kernel| kernel.layout(guest.memory.size(), initrd_size))
         .map_err(PlaceError::Kernel)?;
+    let slots: heapless::Vec<u8, { VIRTIO_SLOTS as usize }> = (0..guest.slots()).collect();
     let tree = fdt::build(&fdt::Description {
         memory: guest.memory.size(),
         vcpus: guest.vcpus().len() as u8,
@@ -66,8 +70,11 @@ pub fn place(guest: &Guest, view: &GuestView<'_>) -> Result<Placed, PlaceError> 
         },
         command_line: view.guest.command_line.as_str(),
         initrd: layout.initrd,
-        virtio: &[],
-        seeds: None,
+        virtio: &slots,
+        seeds: Some(fdt::Seeds {
+            kaslr: u64::from_le_bytes(random::draw()),
+            rng: random::draw(),
+        }),
     })
     .map_err(PlaceError::DeviceTree)?;
 

@@ -5,6 +5,7 @@ use crate::arch::lists::Lists;
 use crate::arch::timer::VirtualTimer;
 use crate::exit::Width;
 use crate::guest::Guest;
+use crate::guest::devices::Access;
 use crate::host::Host;
 use crate::machine;
 use crate::vgic::{Frame, Intid, ListRegisters, VcpuId, VcpuMask, Vgic};
@@ -31,7 +32,7 @@ enum Place {
     Gic(Frame, u32),
     Deactivate,
     Uart(u64),
-    EmptySlot(u64),
+    Slot(usize, u64),
 }
 
 /// What answers at an address; what is asked most comes first.
@@ -55,8 +56,12 @@ fn place(ipa: Ipa, v3: bool) -> Option<Place> {
         return Some(Place::Deactivate);
     }
     let slots = machine::VIRTIO_BYTES * u64::from(machine::VIRTIO_SLOTS);
-    within(machine::VIRTIO_BASE, slots)
-        .map(|offset| Place::EmptySlot(offset % machine::VIRTIO_BYTES))
+    within(machine::VIRTIO_BASE, slots).map(|offset| {
+        Place::Slot(
+            (offset / machine::VIRTIO_BYTES) as usize,
+            offset % machine::VIRTIO_BYTES,
+        )
+    })
 }
 
 /// Nothing answers at that address.
@@ -120,7 +125,10 @@ impl Guest {
                 Ok(value.into())
             }
             Place::Deactivate => Ok(0),
-            Place::EmptySlot(offset) => Ok(match offset {
+            Place::Slot(slot, offset) if slot < self.devices.len() => {
+                Ok(self.slot_read(slot, offset, width))
+            }
+            Place::Slot(_, offset) => Ok(match offset {
                 0 => VIRTIO_MAGIC,
                 4 => VIRTIO_VERSION,
                 _ => 0,
@@ -137,7 +145,7 @@ impl Guest {
         ipa: Ipa,
         width: Width,
         value: u64,
-    ) -> Result<(), NoDevice> {
+    ) -> Result<Access, NoDevice> {
         match place(ipa, self.is_v3()).ok_or(NoDevice)? {
             Place::Gic(frame, offset) => {
                 let mut vgic = self.vgic.lock();
@@ -155,9 +163,12 @@ impl Guest {
                 self.set_uart_line(host, line);
             }
             Place::Deactivate => self.deactivate(host, vcpu, value),
-            Place::EmptySlot(_) => {}
+            Place::Slot(slot, offset) if slot < self.devices.len() => {
+                return Ok(self.slot_write(host, slot, (offset, width, value)));
+            }
+            Place::Slot(..) => {}
         }
-        Ok(())
+        Ok(Access::Done)
     }
 
     /// A write to the deactivate register.
@@ -180,8 +191,11 @@ impl Guest {
         }
     }
 
-    /// A byte for the guest's console; handed back when its FIFO is full.
+    /// A byte for the guest's console: the virtio one if its driver is ready, else the PL011. Handed back when there is no room.
     pub fn receive<H: Host>(&self, host: &H, byte: u8) -> Result<(), u8> {
+        if self.receive_virtio(host, byte).is_ok() {
+            return Ok(());
+        }
         let mut uart = self.uart.lock();
         let result = uart.receive(byte);
         let line = uart.take_line_change();

@@ -2,11 +2,12 @@
 //!
 //! - here: what it is made of, and how it begins and ends.
 //! - [`run`]: a vCPU on a core: load, the loop of entries and exits, unload.
-//! - [`traps`]: what each exit means. - [`mmio`]: where its devices are.
+//! - [`traps`]: what each exit means. - [`mmio`]: where its devices are. - [`devices`]: the virtio ones.
 //!
-//! Lock order, first to last: a vCPU's context (held while it is loaded), `power`, `uart`, `vgic`. No lock is held over a call of the
-//! [`Host`](crate::host::Host) that kicks or wakes.
+//! Lock order, first to last: a vCPU's context (held while it is loaded), `power`, `uart` or a virtio device's, `vgic`. Calls of the
+//! [`Host`](crate::host::Host) that kick or wake take locks that are the last of all; none of `power`, `uart` and `vgic` is held over them.
 
+pub mod devices;
 mod mmio;
 mod run;
 mod traps;
@@ -14,7 +15,7 @@ mod traps;
 use alloc::boxed::Box;
 use alloc::string::String;
 use core::fmt;
-use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::lock::Mutex;
 
@@ -27,6 +28,7 @@ use crate::psci::{Entry, Power};
 use crate::vcpu::Vcpu;
 use crate::vgic::{ConfigError, Intid, MappedInterrupt, Version, Vgic};
 
+pub use devices::Device;
 pub use run::Leave;
 
 /// Why a guest stopped.
@@ -124,6 +126,14 @@ pub struct Guest {
     power: Mutex<Power>,
     vgic: Mutex<Vgic>,
     uart: Mutex<Pl011>,
+    /// What stands in the virtio slots, from the first on.
+    devices: Box<[Device]>,
+    /// Slots in which a step of work is left over, a bit each.
+    pending: AtomicU32,
+    /// Slots in which work waits for room at the board's disk, a bit each.
+    stalled: AtomicU32,
+    /// Slots in which output waits for room on the board's line, a bit each.
+    unheard: AtomicU32,
     /// The vCPU that each core loaded last, for [`run`]'s care of the TLB.
     last_loaded: [AtomicU8; MAX_CORES],
     stopping: AtomicBool,
@@ -132,9 +142,13 @@ pub struct Guest {
 
 impl Guest {
     /// A guest of `vcpus` vCPUs, all off. `vmid` is its own among the board's guests, and `root` the root of its stage 2 translation.
+    /// `devices` fill the virtio slots from the first on.
     ///
     /// # Errors
     /// Where no interrupt controller can be made for so many vCPUs.
+    ///
+    /// # Panics
+    /// If there are more devices than slots.
     pub fn new(
         id: usize,
         name: &str,
@@ -142,7 +156,9 @@ impl Guest {
         memory: GuestMemory,
         hardware: Hardware,
         (vmid, root): (u8, crate::addr::Pa),
+        devices: Box<[Device]>,
     ) -> Result<Self, ConfigError> {
+        assert!(devices.len() <= usize::from(crate::machine::VIRTIO_SLOTS));
         let version = hardware.gic_version();
         let mapped = MappedInterrupt {
             virtual_intid: VIRTUAL_TIMER,
@@ -165,6 +181,10 @@ impl Guest {
             )),
             vgic: Mutex::new(Vgic::new(version, vcpus, mapped)?),
             uart: Mutex::new(Pl011::new()),
+            devices,
+            pending: AtomicU32::new(0),
+            stalled: AtomicU32::new(0),
+            unheard: AtomicU32::new(0),
             last_loaded: [const { AtomicU8::new(0) }; MAX_CORES],
             stopping: AtomicBool::new(false),
             stop: Mutex::new(None),
@@ -173,7 +193,7 @@ impl Guest {
         })
     }
 
-    /// Returns every device to its reset state and lets vCPU 0 begin at `entry` with x0 = `argument`, at virtual time zero. No vCPU is
+    /// Returns everything but the virtio devices ([`reset_devices`](Self::reset_devices)) to its reset state and lets vCPU 0 begin at `entry` with x0 = `argument`, at virtual time zero. No vCPU is
     /// loaded, and the memory holds what the guest is to find.
     pub fn reset(&self, entry: Ipa, argument: u64) {
         *self.power.lock() = Power::new(

@@ -57,6 +57,7 @@ impl Guest {
                 if self.is_stopping() {
                     return Leave::Stopped;
                 }
+                self.serve_pending(host);
                 self.flush(host, vcpu);
             }
             // SAFETY: `load` put this vCPU's state into this core, and its PSTATE never names EL2: it comes from reset, from SPSR_EL2

@@ -3,6 +3,8 @@
 use crate::addr::{BLOCK_2M, Ipa};
 use crate::arch::{config, maintenance, regs};
 use crate::exit::{self, DataAbort, SystemAccess, Trap};
+use crate::guest::devices::Access;
+use crate::guest::mmio::NoDevice;
 use crate::guest::run::{Leave, Next};
 use crate::guest::{Guest, Stop};
 use crate::host::Host;
@@ -113,29 +115,28 @@ impl Guest {
                 let register = &mut context.frame.x;
                 let at = usize::from(access.register);
                 if abort.write {
-                    let value = if at < 31 { register[at] } else { 0 };
-                    self.mmio_write(
-                        host,
-                        vcpu,
-                        fault.ipa,
-                        access.width,
-                        value & access.width.mask(),
-                    )
+                    let value = if at < 31 { register[at] } else { 0 } & access.width.mask();
+                    self.mmio_write(host, vcpu, fault.ipa, access.width, value)
                 } else {
-                    self.mmio_read(host, vcpu, fault.ipa, access.width)
-                        .map(|value| {
-                            if at < 31 {
-                                register[at] = access.extend(value);
-                            }
-                        })
+                    let read = self.mmio_read(host, vcpu, fault.ipa, access.width);
+                    read.map(|value| {
+                        if at < 31 {
+                            register[at] = access.extend(value);
+                        }
+                        Access::Done
+                    })
                 }
-                .is_ok()
             }
-            _ => false,
+            _ => Err(NoDevice),
         };
-        if served {
-            context.frame.skip();
-            return Next::Enter;
+        match served {
+            Ok(Access::Done) => {
+                context.frame.skip();
+                return Next::Enter;
+            }
+            // Interrupts that come at the next entry may be what the device waits for.
+            Ok(Access::Again) => return Next::Enter,
+            Err(NoDevice) => {}
         }
         self.inject(
             context,

@@ -13,7 +13,7 @@ pub use early::tree_size;
 /// Cores that are used; a board with more leaves the rest off.
 pub const MAX_CORES: usize = 8;
 /// Size of a core's stack with its guard page.
-pub const STACK_SIZE: usize = 64 << 10;
+pub const STACK_SIZE: usize = 128 << 10;
 /// Size of the stack on which a core reports a fault of its own.
 pub const EMERGENCY_STACK_SIZE: usize = 8 << 10;
 /// The unit in which the image is mapped.

@@ -1,17 +1,18 @@
 //! The loader's words: command line, initrd, and which device it wants as the console.
 //!
 //! Source: Devicetree Specification 0.4, sections 3.3 (`/aliases`) and 3.6 (`/chosen`); Linux' binding
-//! chosen.yaml for `linux,initrd-start` and `-end`.
+//! chosen.yaml for `linux,initrd-start` and `-end`, and `rng-seed`.
 
 use super::blob::Blob;
 use super::error::cut;
 use super::node::{Node, Nodes};
-use super::{Fault, Region, Tree};
+use super::{Fault, Region, RngSeed, Tree};
 
 /// Reads `/chosen`. An initrd whose end lies before its start is left out.
 pub(super) fn take(tree: &mut Tree, node: &Node<'_>) -> Result<(), Fault> {
     let (bootargs, whole) = cut(node.text("bootargs").unwrap_or_default());
     tree.bootargs = bootargs;
+    tree.rng_seed = node.property("rng-seed").and_then(RngSeed::new);
     let limits = node
         .number("linux,initrd-start")
         .zip(node.number("linux,initrd-end"));

@@ -30,6 +30,8 @@ mod soc;
 #[cfg(test)]
 mod tests;
 
+use core::fmt;
+
 use heapless::{String, Vec};
 
 pub use blob::{HEADER_BYTES, MAX_TREE_BYTES, total_bytes};
@@ -313,6 +315,25 @@ pub struct VirtioSlot {
     pub coherent: bool,
 }
 
+/// Random bytes that the loader gave, drawn for this boot.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RngSeed(pub [u8; Self::BYTES]);
+
+impl RngSeed {
+    /// How many are kept; fewer are not taken for a seed.
+    pub const BYTES: usize = 32;
+
+    fn new(property: &[u8]) -> Option<Self> {
+        property.first_chunk().copied().map(Self)
+    }
+}
+
+impl fmt::Debug for RngSeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RngSeed(..)") // Secrets stay out of logs.
+    }
+}
+
 /// What a board's device tree says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
@@ -322,6 +343,8 @@ pub struct Tree {
     pub bootargs: String<MAX_BOOTARGS_BYTES>,
     /// The boot package.
     pub initrd: Option<Region>,
+    /// Random bytes of the loader's, to seed a generator.
+    pub rng_seed: Option<RngSeed>,
     /// All memory, in the tree's order, reservations included.
     pub memory: Vec<Region, MAX_MEMORY>,
     /// What of it, or beside it, is not free.

@@ -122,7 +122,8 @@ impl Machine {
             Kind::Raspi4b => add(&["-M", "raspi4b"]),
         }
         if self.counted {
-            add(&["-icount", "shift=0,sleep=off"]);
+            // The loader's random seed is a fixed one, so that a count can be repeated.
+            add(&["-icount", "shift=0,sleep=off", "-seed", "1"]);
         }
         add(&[
             "-display", "none", "-monitor", "none", "-nic", "none", "-serial", "stdio",

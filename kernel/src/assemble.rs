@@ -1,0 +1,109 @@
+//! Which virtio devices a guest has, made from its description: disks first, then network cards, console and source of random numbers,
+//! each in the next slot.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::fmt;
+
+use cluster_proto::manifest::{Backing, Disk};
+use cluster_proto::package::{GuestView, ImageView};
+use el2_hyp::addr::BLOCK_2M;
+use el2_hyp::device::virtio::block::{Block, Serial};
+use el2_hyp::device::virtio::entropy::Generator;
+use el2_hyp::frame::Mac;
+use el2_hyp::guest::Device;
+use el2_hyp::switch::AttachError;
+use el2_hyp::volume::SECTOR_BYTES;
+use el2_hyp::volume::overlay::{BLOCK_BYTES, Overlay, OverlayError, OverlayMemory};
+
+use crate::disk::{self, NoVolume};
+use crate::{memory, net, random};
+
+/// Why a guest cannot have its devices.
+pub enum Unmade {
+    /// No memory for what it writes to a disk, MiB.
+    Memory(u64),
+    /// A disk that makes no sense.
+    Overlay(OverlayError),
+    /// A volume.
+    Volume(cluster_proto::manifest::Name, NoVolume),
+    /// A network card.
+    Card(AttachError),
+    /// There is no network.
+    NoNetwork,
+}
+
+impl fmt::Display for Unmade {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory(mib) => {
+                let (free, _) = memory::frames();
+                write!(
+                    f,
+                    "its disks want {mib} MiB of memory, and {} are free",
+                    free >> 8
+                )
+            }
+            Self::Overlay(error) => write!(f, "its disk: {error:?}"),
+            Self::Volume(name, why) => write!(f, "its volume {name}: {why}"),
+            Self::Card(AttachError::Full) => write!(f, "the board's switch has no port left"),
+            Self::Card(AttachError::Address) => write!(f, "its network card's address is taken"),
+            Self::NoNetwork => write!(f, "the board has no network"),
+        }
+    }
+}
+
+/// The devices of guest number `id`.
+pub fn devices(id: usize, view: &GuestView<'static>) -> Result<Box<[Device]>, Unmade> {
+    let mut devices = Vec::new();
+    for (disk, image) in view.guest.disks.iter().zip(&view.disks) {
+        devices.push(Device::block(block(disk, image.as_ref())?));
+    }
+    for nic in &view.guest.nics {
+        let mac = Mac(nic.mac.octets());
+        let network = net::network().ok_or(Unmade::NoNetwork)?;
+        let port = network
+            .attach(id, devices.len(), mac)
+            .map_err(Unmade::Card)?;
+        devices.push(Device::network(mac, port));
+    }
+    if view.guest.virtio_console {
+        devices.push(Device::console());
+    }
+    if view.guest.entropy {
+        devices.push(Device::entropy(Generator::new(random::draw())));
+    }
+    Ok(devices.into_boxed_slice())
+}
+
+fn block(disk: &Disk, image: Option<&ImageView<'static>>) -> Result<Block<'static>, Unmade> {
+    let serial = Serial::new(disk.serial.as_str());
+    match &disk.backing {
+        Backing::Local { volume } => {
+            let taken = disk::disk().ok_or(NoVolume::NoTable);
+            let taken = taken.and_then(|disk| disk.take(volume.as_str()));
+            let (extent, read_only, limits) =
+                taken.map_err(|why| Unmade::Volume(volume.clone(), why))?;
+            let read_only = read_only || disk.read_only;
+            Ok(Block::local(extent, limits, read_only, serial))
+        }
+        Backing::Ephemeral { size, overlay, .. } => {
+            let image = image.map_or(&[][..], |image| image.bytes);
+            let sectors = u64::from(size.sectors());
+            let room = overlay.as_ref().map_or(0, |mib| u64::from(mib.get()) << 20);
+            let memory = overlay_memory(sectors, room)?;
+            let overlay = Overlay::new(image, sectors, memory).map_err(Unmade::Overlay)?;
+            Ok(Block::ephemeral(overlay, disk.read_only, serial))
+        }
+    }
+}
+
+/// Memory for `room` bytes of what a guest writes to a disk of so many sectors, and for the map of its blocks.
+fn overlay_memory(sectors: u64, room: u64) -> Result<OverlayMemory, Unmade> {
+    let size = (sectors * SECTOR_BYTES).next_multiple_of(BLOCK_BYTES);
+    let all = Overlay::memory_for(sectors).ok_or(Unmade::Overlay(OverlayError::Size))?;
+    let bytes = (all - size + room.min(size)).next_multiple_of(BLOCK_2M);
+    let blocks = memory::allocate_guest_ram(bytes).ok_or(Unmade::Memory(bytes >> 20))?;
+    // SAFETY: the blocks were just taken for this disk, for as long as the board runs, and the identity map covers them.
+    Ok(unsafe { OverlayMemory::new(blocks.into_boxed_slice()) })
+}

@@ -1,0 +1,244 @@
+//! The board's Ethernet: one switch, with the network card behind the output gate, the guests' cards, and the board's own station.
+//!
+//! - here: the parts and who serves them. - [`ports`]: the switch's ports. - [`card`]: the board's card as the uplink drives it.
+//! - [`station`]: the board's own address.
+//!
+//! **Who does the work.** A guest's frames are forwarded by the core on which its vCPU said that there are some. What comes in from the wire
+//! is looked at by core 0, which has the card's interrupt: it takes a batch, and if there is more, it lets its guest run on for a
+//! moment before the next ([`POLL_EVERY_US`]), so that a flood from outside leaves the guests on that core their time.
+//!
+//! **Locks.** A guest card's transmit half, or the board card's receive side, or the station; then one of: a guest card's receive half, the
+//! uplink, the station's inbox.
+
+pub mod card;
+pub mod ports;
+pub mod station;
+
+use alloc::boxed::Box;
+use core::num::NonZeroU64;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use el2_hyp::arch::timer;
+use el2_hyp::frame::{Frame, Mac};
+use el2_hyp::gate::{Authority, Ticks};
+use el2_hyp::host::Network as _;
+use el2_hyp::lock::Mutex;
+use el2_hyp::switch::{AttachError, OwnFrame, PortId, Rules, Switch, Uplink};
+use platform::nic::virtio::{Card, CardControl, CardReceive};
+use platform::nic::{Control, Receive};
+use spin::Once;
+
+use crate::devices::Opened;
+use crate::host::CoreHost;
+use crate::{guests, percore, random, warn};
+use card::CardWire;
+use ports::{GuestCards, View};
+use station::Station;
+
+/// Frames that are taken from the wire at once.
+const BATCH: usize = 64;
+/// When the wire has more than a batch, how long the guest on that core runs before the next.
+const POLL_EVERY_US: u64 = 100;
+
+/// All of it.
+pub struct Network {
+    switch: Box<Switch>,
+    wire: Option<Box<WireSide>>,
+    station: Mutex<Station>,
+    /// When the station has to look again, by the counter.
+    station_due: AtomicU64,
+    /// Something waits in the station's inbox.
+    station_called: AtomicBool,
+    cards: GuestCards,
+    authority: Authority,
+}
+
+/// The board's card.
+struct WireSide {
+    control: CardControl,
+    receive: Mutex<CardReceive>,
+    uplink: Mutex<Uplink<CardWire>>,
+    /// When the next batch is due, by the counter; `u64::MAX` while the card's interrupt will tell.
+    poll_at: AtomicU64,
+}
+
+static NETWORK: Once<Network> = Once::new();
+
+/// The network, once there is one.
+pub fn network() -> Option<&'static Network> {
+    NETWORK.get()
+}
+
+/// The addresses of a board.
+pub struct Addresses {
+    /// The Ethernet address, where it is not to be the card's.
+    pub mac: Option<Mac>,
+    /// The IPv4 address and how many of its bits are the network's.
+    pub ipv4: Option<([u8; 4], u8)>,
+}
+
+/// Puts the network together. Without a card guests still reach one another.
+pub fn initialise(card: Option<Opened<Card>>, addresses: Addresses) {
+    let own = card.as_ref().map(|card| Mac(card.device.control.mac().0));
+    let mac = addresses.mac.or(own).unwrap_or_else(random_mac);
+    let seed = u64::from_le_bytes(random::draw());
+    NETWORK.call_once(|| Network {
+        switch: make_switch(mac),
+        wire: card.map(make_wire),
+        station: Mutex::new(Station::new(mac.0, addresses.ipv4, seed)),
+        station_due: AtomicU64::new(0),
+        station_called: AtomicBool::new(true),
+        cards: GuestCards::new(),
+        authority: Authority::new(),
+    });
+}
+
+// Each is so large that two of them on their way to the heap would not fit on the stack beside one another.
+
+#[inline(never)]
+fn make_switch(mac: Mac) -> Box<Switch> {
+    let hertz = NonZeroU64::new(timer::frequency()).expect("a counter that counts");
+    Box::new(Switch::new(mac, hertz, Rules::default()))
+}
+
+#[inline(never)]
+fn make_wire(card: Opened<Card>) -> Box<WireSide> {
+    Box::new(WireSide {
+        control: card.device.control,
+        receive: Mutex::new(card.device.receive),
+        uplink: Mutex::new(Uplink::new(CardWire::new(card.device.transmit))),
+        poll_at: AtomicU64::new(u64::MAX),
+    })
+}
+
+/// A locally administered address that nobody else draws.
+fn random_mac() -> Mac {
+    let mut mac: [u8; 6] = random::draw();
+    mac[0] = mac[0] & !1 | 2;
+    Mac(mac)
+}
+
+/// Now, by the counter.
+pub fn now() -> Ticks {
+    Ticks(timer::now())
+}
+
+fn ticks(us: u64) -> u64 {
+    us * timer::frequency() / 1_000_000
+}
+
+fn microseconds(ticks: u64) -> u64 {
+    let frequency = timer::frequency();
+    ticks / frequency * 1_000_000 + ticks % frequency * 1_000_000 / frequency
+}
+
+impl Network {
+    /// A port for a card of a guest, by its slot.
+    pub fn attach(&self, guest: usize, slot: usize, mac: Mac) -> Result<PortId, AttachError> {
+        let port = self.switch.attach(mac)?;
+        self.cards.set(port, guest, slot);
+        Ok(port)
+    }
+
+    /// One core's way to the ports, for a batch.
+    pub fn view<'a>(&'static self, host: &'a CoreHost) -> View<'a> {
+        View::new(self, host)
+    }
+
+    /// The card's interrupt: core 0 will look.
+    pub fn interrupt(&self) {
+        if let Some(wire) = &self.wire {
+            wire.control.acknowledge_interrupt();
+            wire.poll_at.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// When core 0 has something to do here, by the counter.
+    pub fn next_event(&self) -> u64 {
+        let wire = self.wire.as_ref();
+        let wire = wire.map_or(u64::MAX, |wire| wire.poll_at.load(Ordering::Relaxed));
+        wire.min(self.station_due.load(Ordering::Relaxed))
+    }
+
+    /// Whether core 0 has something to do here now.
+    pub fn is_due(&self) -> bool {
+        self.station_called.load(Ordering::Acquire) || self.next_event() <= timer::now()
+    }
+
+    /// Core 0 does what is due. No lock is held.
+    pub fn serve(&'static self, host: &CoreHost) {
+        if let Some(wire) = &self.wire
+            && wire.poll_at.load(Ordering::Relaxed) <= timer::now()
+        {
+            self.serve_wire(host, wire);
+        }
+        let due = self.station_due.load(Ordering::Relaxed) <= timer::now();
+        if self.station_called.swap(false, Ordering::AcqRel) || due {
+            self.serve_station(host);
+        }
+    }
+
+    fn serve_wire(&'static self, host: &CoreHost, wire: &WireSide) {
+        let view = self.view(host);
+        let mut receive = wire.receive.lock();
+        receive.suppress();
+        let taken = receive.receive(BATCH, |bytes| match Frame::finished(bytes) {
+            Ok(frame) => drop(self.switch.forward(PortId::UPLINK, &frame, now(), &view)),
+            Err(malformed) => drop(self.switch.refuse(PortId::UPLINK, malformed)),
+        });
+        let next = match taken {
+            Ok(BATCH) => timer::now() + ticks(POLL_EVERY_US),
+            Ok(_) => match receive.listen() {
+                Ok(true) => 0,
+                _ => u64::MAX,
+            },
+            Err(_) => u64::MAX,
+        };
+        drop(receive);
+        wire.poll_at.store(next, Ordering::Relaxed);
+        if let Err(fault) = taken {
+            warn!("the network card is not used any more: {fault}");
+        }
+        view.finish();
+        self.call_waiting(host, wire);
+    }
+
+    /// Guests that waited for room in the card go on.
+    fn call_waiting(&self, host: &CoreHost, wire: &WireSide) {
+        loop {
+            let Some(port) = wire.uplink.lock().next_waiting() else {
+                return;
+            };
+            if let Some((guest, slot)) = self.cards.find(port)
+                && let Some(found) = guests::find(guest)
+            {
+                found.guest.resume_transmit(host, slot);
+            }
+        }
+    }
+
+    fn serve_station(&'static self, host: &CoreHost) {
+        let view = self.view(host);
+        let mut station = self.station.lock();
+        let now_us = microseconds(timer::now());
+        let next = station.poll(now_us, |bytes| {
+            if let Ok(own) = OwnFrame::new(bytes) {
+                // What finds no room is lost, as frames are.
+                self.switch.send_own(&own, &view);
+            }
+        });
+        drop(station);
+        let due = next.map_or(u64::MAX, |us| {
+            timer::now() + ticks(us.saturating_sub(now_us))
+        });
+        self.station_due.store(due, Ordering::Relaxed);
+        view.finish();
+    }
+
+    /// Something waits in the inbox: core 0 is to look.
+    fn call_station(&self) {
+        if !self.station_called.swap(true, Ordering::AcqRel) {
+            percore::reschedule(0);
+        }
+    }
+}
