@@ -5,7 +5,9 @@
 //!
 //! The programs: `bench` counts instructions, `attack` tries everything that is not allowed, `count` is the neighbour who notices a
 //! disturbance, `reboot` looks for leftovers of its former life, `storm` makes cross-calls, `timers` parks and wants to be woken in time, `spin` shows how
-//! cores are divided, `psci` and `gic` check their subject against the specification, `drivers` runs the board's own drivers. `build` makes the binaries; `baseline` runs them all
+//! cores are divided, `psci` and `gic` check their subject against the specification, `drivers` runs the board's own drivers,
+//! `io` loads a card and a disk to be measured, `echo` answers what comes, `flood` sends what nobody wants, `virtio_attack` breaks the rules of
+//! every virtio device. `build` makes the binaries; `baseline` runs them all
 //! without a hypervisor. Each program's own front page has its parameters and its output.
 //!
 //! How a guest tells what it found: lines on its console, the first word being the kind.
@@ -15,7 +17,7 @@
 //!
 //! Read in this order: [`start`] (entry, and what a program's main is given), [`machine`] (the device tree), [`console`] and [`report`],
 //! [`exception`] (interrupts, and [`exception::probe`], which survives any fault), [`gic`], [`timer`], [`smp`], [`psci`],
-//! [`mmu`] and [`mmio`], [`virtio`], [`rng`].
+//! [`mmu`] and [`mmio`], [`virtio`] and [`traffic`], [`rng`].
 //!
 //! Registers are named by the instruction that the test means to execute, so the macros [`read_sysreg!`] and [`write_sysreg!`] take any name,
 //! also those that must fault.
