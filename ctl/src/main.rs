@@ -1,7 +1,7 @@
 //! `hearth`, the operator's tool.
 //!
 //! One verb a module, each with its clap arguments and a `run`: [`pack`] makes a board's boot package,
-//! [`show`] looks into one, [`symbolize`] puts names to a board's backtrace. What a verb finds wrong in the
+//! [`show`] looks into one, [`symbolize`] puts names to a board's backtrace, [`volume`] makes the volumes on a board's disk. What a verb finds wrong in the
 //! operator's files is a list of [`source::Problem`]s; [`report`] prints those and every other outcome, for people or as
 //! JSON, and chooses the exit code.
 
@@ -10,6 +10,7 @@ mod report;
 mod show;
 mod source;
 mod symbolize;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ enum Verb {
     Pack(pack::Arguments),
     Show(show::Arguments),
     Symbolize(symbolize::Arguments),
+    Volume(volume::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Verb::Pack(verb) => pack::run(verb).map(report::Answer::from),
         Verb::Show(verb) => show::run(verb).map(report::Answer::from),
         Verb::Symbolize(verb) => symbolize::run(verb).map(report::Answer::from),
+        Verb::Volume(verb) => volume::run(verb).map(report::Answer::from),
     };
     report::print(outcome, arguments.json)
 }

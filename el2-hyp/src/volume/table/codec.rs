@@ -92,9 +92,9 @@ pub struct Whole<'a>(&'a CopyBytes);
 pub fn whole(bytes: &CopyBytes, place: usize) -> Option<Whole<'_>> {
     let whole = Whole(bytes);
     let sound = has_magic(bytes)
-        && u32_at(bytes, CRC_AT) == checksum(bytes)
         && (1..u64::MAX).contains(&whole.sequence())
-        && place_of(whole.sequence()) == place;
+        && place_of(whole.sequence()) == place
+        && u32_at(bytes, CRC_AT) == checksum(bytes);
     sound.then_some(whole)
 }
 

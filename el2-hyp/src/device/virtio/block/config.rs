@@ -13,7 +13,7 @@ pub mod feature {
     pub const READ_ONLY: u64 = 1 << 5;
     /// VIRTIO_BLK_F_BLK_SIZE: the size of a block is told.
     pub const BLOCK_SIZE: u64 = 1 << 6;
-    /// VIRTIO_BLK_F_FLUSH: there is something to flush.
+    /// VIRTIO_BLK_F_FLUSH: what was written can be made safe.
     pub const FLUSH: u64 = 1 << 9;
     /// VIRTIO_BLK_F_TOPOLOGY: in which blocks it is best written is told.
     pub const TOPOLOGY: u64 = 1 << 10;
@@ -86,15 +86,15 @@ impl Shape {
 
     /// A disk on the board's.
     pub fn local(sectors: u64, limits: Limits, read_only: bool, serial: Serial) -> Self {
-        let features = if limits.flush { feature::FLUSH } else { 0 };
         // A buffer that is contiguous for the guest may be in two pieces, since its memory is in blocks.
         let segments = limits.pieces.min(MAX_PIECES) / 2;
         let segments = segments.clamp(1, MAX_DATA_SEGMENTS);
-        Self::new(sectors, read_only, features, segments, serial)
+        Self::new(sectors, read_only, 0, segments, serial)
     }
 
     fn new(sectors: u64, read_only: bool, features: u64, segments: usize, serial: Serial) -> Self {
-        let always = feature::SEG_MAX | feature::BLOCK_SIZE | feature::TOPOLOGY;
+        // Section 5.2.5.2: a device should offer to flush, also if there is nothing to be flushed.
+        let always = feature::SEG_MAX | feature::BLOCK_SIZE | feature::TOPOLOGY | feature::FLUSH;
         let read_only = if read_only { feature::READ_ONLY } else { 0 };
         let features = features | always | read_only;
         let mut config = [0; CONFIG_BYTES];

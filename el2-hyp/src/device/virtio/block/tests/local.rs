@@ -222,5 +222,11 @@ fn a_disk_that_takes_few_pieces_has_short_requests() {
         let buffers: Vec<_> = (0..4).map(|n| (Ipa(data.0 + 8192 * n), 512)).collect();
         let answer = scene.exchange(IN, 0, &buffers).0;
         assert_eq!(answer, if pieces < 4 { FAILED } else { OK });
+        // This one keeps nothing back: no write and no flush waits for it.
+        scene.up(ALL_FEATURES & !feature::FLUSH);
+        assert_eq!(scene.exchange(OUT, 0, &[(data, 512)]).0, OK);
+        scene.ask(FLUSH, 0, &[]);
+        scene.serve();
+        assert!(scene.disk.pending.is_empty() && scene.block.in_flight() == 0);
     }
 }

@@ -187,9 +187,9 @@ fn the_configuration_is_the_documented_one() {
     assert_eq!(field(&scene, 20, Width::Word), 512);
     assert_eq!(field(&scene, 24, Width::Byte), 3);
     assert_eq!(field(&scene, 36, Width::Word), 0);
-    let common = feature::SEG_MAX | feature::BLOCK_SIZE | feature::TOPOLOGY;
+    let common = feature::SEG_MAX | feature::BLOCK_SIZE | feature::TOPOLOGY | feature::FLUSH;
     let negotiated = scene.up(ALL_FEATURES) & 0xff_ffff;
-    assert_eq!(negotiated, common | feature::FLUSH);
+    assert_eq!(negotiated, common);
     let mut scene = Scene::ephemeral(&[], SECTORS);
     let clears = feature::DISCARD | feature::WRITE_ZEROES;
     assert_eq!(scene.up(ALL_FEATURES) & 0xff_ffff, common | clears);
