@@ -114,7 +114,8 @@ impl fmt::Display for Done {
 
 impl fmt::Display for Listed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (disk, bytes, free) = (self.disk.display(), Size(self.bytes), Size(self.free_bytes));
+        let (disk, bytes) = (self.disk.display(), Size(self.bytes));
+        let free = mib(self.free_bytes);
         writeln!(f, "{disk}: {bytes}, {free} free")?;
         if self.whole_copies < 2 {
             writeln!(

@@ -6,7 +6,9 @@ use std::cell::RefCell;
 
 use el2_hyp::addr::{BLOCK_2M, Ipa, PAGE_SIZE, Pa};
 use el2_hyp::device::virtio::block::disk::{BoardDisk, Flushed, Limits, Operation, Piece, Refused, Tag};
-use el2_hyp::device::virtio::block::{Block, IN_FLIGHT, Serial, Served, Written};
+use el2_hyp::device::virtio::block::{Block, IN_FLIGHT, Serial, Written};
+use el2_hyp::device::virtio::Served;
+use el2_hyp::device::virtio::signals::Signals;
 use el2_hyp::device::virtio::testing::{Driver, Ram, Register, bring_up};
 use el2_hyp::memory::GuestMemory;
 use el2_hyp::vgic::Width;
@@ -138,6 +140,7 @@ impl Input<'_> {
 
 struct Machine<'a> {
     block: Block<'static>,
+    signals: Signals,
     ram: &'a Ram,
     driver: Driver,
     disk: Disk,
@@ -153,12 +156,12 @@ impl Machine<'_> {
         let driver = Driver::new(self.at(RINGS), QUEUE, 0);
         let rings = vec![0; Driver::bytes(QUEUE) as usize];
         self.ram.write(self.at(RINGS), &rings).expect("RAM");
-        let block = &mut self.block;
+        let (block, signals) = (&mut self.block, &self.signals);
         let mut drained = true;
         let features = bring_up(wanted, &[driver.layout()], |register| match register {
-            Register::Read(offset) => block.read(offset, Width::Word),
+            Register::Read(offset) => block.read(offset, Width::Word, signals),
             Register::Write(offset, value) => {
-                let written = block.write(offset, Width::Word, value.into());
+                let written = block.write(offset, Width::Word, value.into(), signals);
                 drained &= written != Written::Reset || !block.is_draining();
                 0
             }
@@ -216,7 +219,7 @@ impl Machine<'_> {
         if ok {
             self.disk.perform(&pending);
         }
-        self.block.complete(self.ram, pending.tag, ok, &mut self.disk);
+        self.block.complete(self.ram, &self.signals, (pending.tag, ok), &mut self.disk);
     }
 
     fn step(&mut self, input: &mut Input<'_>) {
@@ -225,13 +228,13 @@ impl Machine<'_> {
             0..=3 => self.ask(input),
             4 | 5 => {
                 let budget = u32::from(kind >> 4);
-                let served = self.block.serve(self.ram, &mut self.disk, budget);
+                let served = self.block.serve(self.ram, &self.signals, &mut self.disk, budget);
                 let waits = self.block.in_flight() > 0 || self.disk.room() == 0;
                 assert!(served != Served::Full || waits, "full, and nothing will end that");
             }
             6 | 7 => {
                 self.complete(usize::from(kind >> 4), kind & 1 != 0 || kind & 0x10 != 0);
-                self.block.finish(self.ram);
+                self.block.finish(self.ram, &self.signals);
             }
             8 => {
                 // Into the rings, where it hurts.
@@ -243,21 +246,21 @@ impl Machine<'_> {
             9 => self.driver.make_available(self.ram, input.word() % (QUEUE + 2)),
             10 => {
                 let offset = u64::from(input.byte()) << if kind & 0x80 != 0 { 1 } else { 0 };
-                self.block.write(offset, Width::Word, input.long().into());
+                self.block.write(offset, Width::Word, input.long().into(), &self.signals);
             }
             11 => {
                 let width = [Width::Byte, Width::Half, Width::Word, Width::Double][usize::from(kind >> 4) & 3];
                 self.block.read(u64::from(input.word() & 0x1ff), width);
             }
             12 => {
-                self.block.write(0x70, Width::Word, u64::from(kind >> 4) & 7);
+                self.block.write(0x70, Width::Word, u64::from(kind >> 4) & 7, &self.signals);
                 assert!(!self.block.is_draining() || self.block.in_flight() > 0);
             }
             13 => self.up(u64::from(input.long()) << 8 | u64::from(input.long())),
-            14 if self.block.in_flight() == 0 && kind >> 4 > 12 => self.block.restart(),
+            14 if self.block.in_flight() == 0 && kind >> 4 > 12 => self.block.restart(&self.signals),
             14 if kind >> 4 == 0 => {
                 self.disk.pending.clear();
-                self.block.lose_disk(self.ram);
+                self.block.lose_disk(self.ram, &self.signals);
                 assert_eq!(self.block.in_flight(), 0);
             }
             14 => self.disk.refuses = kind & 0x10 != 0,
@@ -286,6 +289,7 @@ fn run(input: &mut Input<'_>, memory: &Memory) {
     let pieces = 2 + usize::from(input.byte() % 130);
     let mut machine = Machine {
         block: device(shape, pieces, &memory.overlay),
+        signals: Signals::new(),
         ram: &memory.ram,
         driver: Driver::new(Ipa(memory.ram.base().0 + RINGS), QUEUE, 0),
         disk: Disk {
@@ -308,7 +312,7 @@ fn run(input: &mut Input<'_>, memory: &Memory) {
         machine.complete(0, true);
     }
     assert!(machine.block.in_flight() == 0 && !machine.block.is_draining());
-    machine.block.finish(machine.ram);
+    machine.block.finish(machine.ram, &machine.signals);
 }
 
 fuzz_target!(|input: &[u8]| {

@@ -7,16 +7,17 @@
 //! How the owner of a device uses it, with one lock around it, and the lock of the board's disk behind that:
 //! ```text
 //! a register is accessed:     block.read(…), block.write(…); when that says Written::Notified: serve
-//! serve:                      block.serve(memory, &mut disk, budget), then the disk's kick
-//!                                Served::All     the driver notifies when it has more
-//!                                Served::Again   the budget is used up: once more, later; no notification comes for it
-//!                                Served::Full    once more, when anything on the board's disk has completed
-//! the board's disk completes: block.complete(memory, tag, ok, &mut disk) for each,
-//!                             block.finish(memory) once for the batch, and serve whoever was told Full
-//! after any of these:         if block.signals().has_line_change() { … }, as `signals` says
-//! the guest starts anew:      once block.in_flight() is 0, block.restart()
-//! the board's disk is broken: block.lose_disk(memory)
+//! serve:                      block.serve(memory, signals, &mut disk, budget), then the disk's kick
+//!                                Served::Rest   the driver notifies when it has more
+//!                                Served::More   the budget is used up: once more, later; no notification comes for it
+//!                                Served::Full   once more, when anything on the board's disk has completed
+//! the board's disk completes: block.complete(memory, signals, (tag, ok), &mut disk) for each,
+//!                             block.finish(memory, signals) once for the batch, and serve whoever was told Full
+//! after any of these:         if signals.has_line_change() { … }, as `signals` says
+//! the guest starts anew:      once block.in_flight() is 0, block.restart(signals)
+//! the board's disk is broken: block.lose_disk(memory, signals)
 //! ```
+//! A disk on an overlay is served with [`disk::NoDisk`], and never says `Full`.
 //! The guest's memory must not go to anybody else while [`Block::in_flight`] is not 0.
 //!
 //! **Resets.** A driver may use its buffers for something else once it sees a reset done, which is when the status reads 0 (section
@@ -44,10 +45,10 @@ pub use local::IN_FLIGHT;
 use local::Local;
 use request::{Asked, Status};
 
-use super::DeviceId;
 use super::queue::{Queue, QueueError};
 use super::signals::Signals;
 use super::transport::{self, Transport};
+use super::{DeviceId, Served};
 use crate::memory::GuestMemory;
 use crate::vgic::Width;
 use crate::volume::Extent;
@@ -62,17 +63,6 @@ pub enum Written {
     Notified,
     /// The driver has reset the device: its vCPU waits while [`Block::is_draining`].
     Reset,
-}
-
-/// How [`Block::serve`] ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Served {
-    /// There is no more to do until the driver notifies.
-    All,
-    /// The budget is used up, and there may be more to do. The driver need not notify of it.
-    Again,
-    /// There is more to do when a request of this or another device has come back from the board's disk. The driver need not notify of it.
-    Full,
 }
 
 /// What a device has done since it was made.
@@ -127,7 +117,6 @@ enum Backend<'a> {
 /// The device.
 pub struct Block<'a> {
     transport: Transport<1>,
-    signals: Signals,
     queue: Queue,
     backend: Backend<'a>,
     shape: Shape,
@@ -155,7 +144,6 @@ impl<'a> Block<'a> {
     fn new(backend: Backend<'a>, shape: Shape) -> Self {
         Self {
             transport: transport(&shape),
-            signals: Signals::new(),
             queue: Queue::new(),
             backend,
             shape,
@@ -163,12 +151,6 @@ impl<'a> Block<'a> {
             fault: None,
             counters: Counters::default(),
         }
-    }
-
-    /// The interrupt line, and whether the device needs a reset.
-    #[inline]
-    pub fn signals(&self) -> &Signals {
-        &self.signals
     }
 
     /// What it has done.
@@ -211,22 +193,22 @@ impl<'a> Block<'a> {
     }
 
     /// A read of a register.
-    pub fn read(&self, offset: u64, width: Width) -> u64 {
+    pub fn read(&self, offset: u64, width: Width, signals: &Signals) -> u64 {
         match self.draining {
             Some(before) if transport::is_status(offset, width) => before,
-            _ => self.registers(offset, width),
+            _ => self.registers(offset, width, signals),
         }
     }
 
-    fn registers(&self, offset: u64, width: Width) -> u64 {
+    fn registers(&self, offset: u64, width: Width, signals: &Signals) -> u64 {
         let config = self.shape.config();
-        self.transport.read(offset, width, config, &self.signals)
+        self.transport.read(offset, width, config, signals)
     }
 
     /// A write of a register.
-    pub fn write(&mut self, offset: u64, width: Width, value: u64) -> Written {
+    pub fn write(&mut self, offset: u64, width: Width, value: u64, signals: &Signals) -> Written {
         if !transport::is_status(offset, width) {
-            match self.transport.write(offset, width, value, &self.signals) {
+            match self.transport.write(offset, width, value, signals) {
                 transport::Written::Notify(_) => return Written::Notified,
                 transport::Written::StartQueue(_) => self.start(),
                 transport::Written::StopQueue(_) => self.stop(),
@@ -234,16 +216,16 @@ impl<'a> Block<'a> {
             }
             return Written::Nothing;
         }
-        let before = self.read(offset, width);
-        match self.transport.write(offset, width, value, &self.signals) {
+        let before = self.read(offset, width, signals);
+        match self.transport.write(offset, width, value, signals) {
             transport::Written::Start => self.start(),
             transport::Written::Stop => {
                 self.stop();
-                self.signals.clear();
+                signals.clear();
             }
             _ => {}
         }
-        let is_reset = self.registers(offset, width) == 0;
+        let is_reset = self.registers(offset, width, signals) == 0;
         // A driver that goes on without waiting for the end of a reset sees what it writes.
         self.draining = (is_reset && before != 0 && self.in_flight() > 0).then_some(before);
         if is_reset {
@@ -257,11 +239,11 @@ impl<'a> Block<'a> {
     ///
     /// # Panics
     /// If requests are in flight.
-    pub fn restart(&mut self) {
+    pub fn restart(&mut self, signals: &Signals) {
         assert_eq!(self.in_flight(), 0, "the board's disk still has requests");
         self.stop();
         self.transport = transport(&self.shape);
-        self.signals.clear();
+        signals.clear();
         self.draining = None;
         self.fault = None;
         if let Backend::Ephemeral(ephemeral) = &mut self.backend {
@@ -289,10 +271,10 @@ impl<'a> Block<'a> {
 
     /// The driver broke a rule, and the queue has stopped itself.
     #[cold]
-    fn break_down(&mut self, error: QueueError) {
+    fn break_down(&mut self, error: QueueError, signals: &Signals) {
         self.fault = Some(error);
         self.stop();
-        self.signals.fail();
+        signals.fail();
     }
 
     /// Serves what the driver has made available, in at most `budget` steps, each a request or [`STEP_BYTES`] of one that is served from
@@ -300,15 +282,16 @@ impl<'a> Block<'a> {
     pub fn serve(
         &mut self,
         memory: &GuestMemory,
+        signals: &Signals,
         disk: &mut impl BoardDisk,
         budget: u32,
     ) -> Served {
         let served = self.serve_queue(memory, disk, budget);
         if let Err(error) = served {
-            self.break_down(error);
+            self.break_down(error, signals);
         }
-        self.finish(memory);
-        served.unwrap_or(Served::All)
+        self.finish(memory, signals);
+        served.unwrap_or(Served::Rest)
     }
 
     fn serve_queue(
@@ -331,7 +314,7 @@ impl<'a> Block<'a> {
                     break;
                 }
                 if budget == 0 {
-                    return Ok(Served::Again);
+                    return Ok(Served::More);
                 }
                 budget -= 1;
                 match &mut self.backend {
@@ -344,17 +327,17 @@ impl<'a> Block<'a> {
                 }
             }
             if !queue.enable_notifications(memory)? {
-                return Ok(Served::All);
+                return Ok(Served::Rest);
             }
         }
     }
 
-    /// The board's disk is done with the request of `tag`, well if `ok`. After a batch, [`finish`](Self::finish).
+    /// The board's disk is done with the request of a tag, well or not. After a batch, [`finish`](Self::finish).
     pub fn complete(
         &mut self,
         memory: &GuestMemory,
-        tag: Tag,
-        ok: bool,
+        signals: &Signals,
+        (tag, ok): (Tag, bool),
         disk: &mut impl BoardDisk,
     ) {
         let Backend::Local(local) = &mut self.backend else {
@@ -362,7 +345,7 @@ impl<'a> Block<'a> {
         };
         let (queue, counters) = (&mut self.queue, &mut self.counters);
         if let Err(error) = local.complete(queue, memory, counters, (tag, ok), disk) {
-            self.break_down(error);
+            self.break_down(error, signals);
         }
         if self.draining.is_some() && self.in_flight() == 0 {
             self.draining = None;
@@ -370,21 +353,21 @@ impl<'a> Block<'a> {
     }
 
     /// The board's disk is broken, and will complete nothing any more: what was in flight has failed.
-    pub fn lose_disk(&mut self, memory: &GuestMemory) {
+    pub fn lose_disk(&mut self, memory: &GuestMemory, signals: &Signals) {
         if let Backend::Local(local) = &self.backend {
             for tag in local.tags() {
-                self.complete(memory, tag, false, &mut NoDisk);
+                self.complete(memory, signals, (tag, false), &mut NoDisk);
             }
         }
-        self.finish(memory);
+        self.finish(memory, signals);
     }
 
     /// Interrupts, if the driver wants that for what was completed.
-    pub fn finish(&mut self, memory: &GuestMemory) {
+    pub fn finish(&mut self, memory: &GuestMemory, signals: &Signals) {
         match self.queue.should_interrupt(memory) {
-            Ok(true) => self.signals.used(),
+            Ok(true) => signals.used(),
             Ok(false) => {}
-            Err(error) => self.break_down(error),
+            Err(error) => self.break_down(error, signals),
         }
     }
 }

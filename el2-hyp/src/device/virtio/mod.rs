@@ -6,13 +6,12 @@
 //! - [`queue`]: the split queue, from which chains come and to which they go back.
 //! - [`signals`]: what a device tells its driver unasked: the interrupt, and that it needs a reset.
 //! - [`transport`]: the register block.
-//! - [`block`]: a disk.
 //!
 //! A device is plain logic over these: its own state, a [`Transport`](transport::Transport) and [`Queue`](queue::Queue)s, and methods that
 //! serve a queue given the guest's memory. No lock is inside. Whoever owns a device decides which of its parts share a lock; only
 //! [`Signals`](signals::Signals) is made to be used from several sides at once.
 //!
-//! Devices: [`console`], [`entropy`], [`net`].
+//! Devices: [`block`], [`console`], [`entropy`], [`net`].
 
 pub mod block;
 pub mod chain;

@@ -2,9 +2,10 @@
 
 use super::scene::*;
 use crate::addr::{BLOCK_2M, Ipa, PAGE_SIZE};
+use crate::device::virtio::Served;
 use crate::device::virtio::block::config::feature;
 use crate::device::virtio::block::disk::{Limits, NoDisk, Operation, Tag};
-use crate::device::virtio::block::{Block, IN_FLIGHT, Serial, Served};
+use crate::device::virtio::block::{Block, IN_FLIGHT, Serial};
 use crate::vgic::Width;
 use crate::volume::{Extent, Sector};
 use std::vec::Vec;
@@ -22,7 +23,7 @@ fn completions_come_in_any_order() {
     let statuses: Vec<Ipa> = (0..4)
         .map(|n| scene.ask(IN, n, &[(place(n), 512)]))
         .collect();
-    assert_eq!(scene.serve(), Served::All);
+    assert_eq!(scene.serve(), Served::Rest);
     assert_eq!(scene.block.in_flight(), 4);
     for (pending, n) in [(2, 2), (0, 0), (1, 3), (0, 1)] {
         assert_eq!(scene.bytes(statuses[n], 1), [UNTOLD]);
@@ -38,7 +39,7 @@ fn a_buffer_across_blocks_is_two_pieces() {
     let mut scene = Scene::local(0, SECTORS);
     let data = scene.at(BLOCK_2M - 4096);
     scene.ask(OUT, 0, &[(data, 12288)]);
-    assert_eq!(scene.serve(), Served::All);
+    assert_eq!(scene.serve(), Served::Rest);
     let lengths: Vec<u32> = scene.disk.pending[0]
         .pieces
         .iter()
@@ -66,7 +67,7 @@ fn no_more_is_taken_than_there_is_room_for() {
     assert_eq!(scene.serve(), Served::Full);
     scene.disk.depth = 1000;
     scene.complete_all();
-    assert_eq!(scene.serve(), Served::All);
+    assert_eq!(scene.serve(), Served::Rest);
     scene.complete_all();
     assert_eq!(scene.block.counters().reads, IN_FLIGHT as u64 + 3);
 }
@@ -78,9 +79,11 @@ fn a_budget_is_kept() {
     for _ in 0..3 {
         scene.ask(IN, 0, &[(data, 512)]);
     }
-    let served = scene.block.serve(&scene.ram, &mut scene.disk, 2);
-    assert_eq!((served, scene.disk.pending.len()), (Served::Again, 2));
-    assert_eq!(scene.serve(), Served::All);
+    let served = scene
+        .block
+        .serve(&scene.ram, &scene.signals, &mut scene.disk, 2);
+    assert_eq!((served, scene.disk.pending.len()), (Served::More, 2));
+    assert_eq!(scene.serve(), Served::Rest);
     assert_eq!(scene.disk.pending.len(), 3);
 }
 
@@ -89,7 +92,7 @@ fn what_fails_is_told() {
     let mut scene = Scene::local(0, SECTORS);
     let data = scene.at(DATA);
     let status = scene.ask(IN, 0, &[(data, 512)]);
-    scene.serve();
+    scene.serve_all();
     scene.complete(0, false);
     assert_eq!(scene.bytes(status, 1), [FAILED]);
     scene.disk.refuses = true;
@@ -109,14 +112,14 @@ fn a_lost_disk_fails_all_that_it_had() {
     let mut scene = Scene::local(0, SECTORS);
     let data = scene.at(DATA);
     let statuses = [IN, OUT].map(|kind| scene.ask(kind, 0, &[(data, 512)]));
-    scene.serve();
+    scene.serve_all();
     scene.disk.pending.clear();
-    scene.block.lose_disk(&scene.ram);
+    scene.block.lose_disk(&scene.ram, &scene.signals);
     for status in statuses {
         assert_eq!(scene.bytes(status, 1), [FAILED]);
     }
     assert_eq!(scene.block.in_flight(), 0);
-    assert_eq!(scene.block.signals().take_line_change(), Some(true));
+    assert_eq!(scene.signals.take_line_change(), Some(true));
 }
 
 #[test]
@@ -125,11 +128,13 @@ fn a_tag_of_nobody_is_ignored() {
     for tag in [0, 15, 16, 32, u32::MAX] {
         scene
             .block
-            .complete(&scene.ram, Tag(tag), true, &mut NoDisk);
+            .complete(&scene.ram, &scene.signals, (Tag(tag), true), &mut NoDisk);
     }
     assert!(scene.driver.take(&scene.ram).is_none());
     let mut scene = Scene::ephemeral(&[], 8);
-    scene.block.complete(&scene.ram, Tag(0), true, &mut NoDisk);
+    scene
+        .block
+        .complete(&scene.ram, &scene.signals, (Tag(0), true), &mut NoDisk);
     assert!(scene.driver.take(&scene.ram).is_none());
 }
 
@@ -137,7 +142,7 @@ fn a_tag_of_nobody_is_ignored() {
 fn a_flush_passes_through() {
     let mut scene = Scene::local(0, SECTORS);
     let status = scene.ask(FLUSH, 0, &[]);
-    scene.serve();
+    scene.serve_all();
     assert!(scene.disk.pending[0].operation.is_none());
     assert_eq!(scene.bytes(status, 1), [UNTOLD]);
     scene.complete(0, true);
@@ -154,7 +159,7 @@ fn writes_of_a_driver_without_flush_are_made_safe_at_once() {
     scene.up(ALL_FEATURES & !feature::FLUSH);
     let data = scene.at(DATA);
     let status = scene.ask(OUT, 0, &[(data, 512)]);
-    scene.serve();
+    scene.serve_all();
     assert_eq!(scene.disk.pending[0].operation, Some(Operation::Write));
     scene.complete(0, true);
     assert_eq!(scene.bytes(status, 1), [UNTOLD]);
@@ -163,16 +168,16 @@ fn writes_of_a_driver_without_flush_are_made_safe_at_once() {
     assert_eq!(scene.bytes(status, 1), [OK]);
     // A flush that fails fails the write; a write that failed is not flushed; a read needs none.
     let status = scene.ask(OUT, 0, &[(data, 512)]);
-    scene.serve();
+    scene.serve_all();
     scene.complete(0, true);
     scene.complete(0, false);
     assert_eq!(scene.bytes(status, 1), [FAILED]);
     let status = scene.ask(OUT, 0, &[(data, 512)]);
-    scene.serve();
+    scene.serve_all();
     scene.complete(0, false);
     assert_eq!(scene.bytes(status, 1), [FAILED]);
     scene.ask(IN, 0, &[(data, 512)]);
-    scene.serve();
+    scene.serve_all();
     scene.complete(0, true);
     assert_eq!(scene.block.in_flight(), 0);
 }
@@ -193,16 +198,18 @@ fn what_the_disk_wrote_is_in_the_dirty_log() {
     let first = BLOCK_2M / PAGE_SIZE - 1;
     let data = scene.at(BLOCK_2M - PAGE_SIZE);
     scene.ask(IN, 0, &[(data, 8192)]);
-    scene.serve();
+    scene.serve_all();
     scene.ram.dirty().set_on(true);
     let tag = scene.disk.perform(0).tag;
-    scene.block.complete(&scene.ram, tag, true, &mut scene.disk);
+    scene
+        .block
+        .complete(&scene.ram, &scene.signals, (tag, true), &mut scene.disk);
     assert_eq!(pages(&scene), [rings, statuses, first, first + 1]);
     // What the disk only reads is not dirty.
     let buffers = [(data, 8192)];
     scene.ask(OUT, 0, &buffers);
     pages(&scene);
-    scene.serve();
+    scene.serve_all();
     scene.complete_all();
     assert_eq!(pages(&scene), [rings, statuses]);
 }
@@ -216,8 +223,9 @@ fn a_disk_that_takes_few_pieces_has_short_requests() {
             flush: false,
         };
         let block = Block::local(extent, limits, false, Serial::new("x"));
-        assert_eq!(block.read(0x10c, Width::Word), segments);
         let mut scene = Scene::new(block, None);
+        let seg_max = scene.block.read(0x10c, Width::Word, &scene.signals);
+        assert_eq!(seg_max, segments);
         let data = scene.at(DATA);
         let buffers: Vec<_> = (0..4).map(|n| (Ipa(data.0 + 8192 * n), 512)).collect();
         let answer = scene.exchange(IN, 0, &buffers).0;
@@ -226,7 +234,7 @@ fn a_disk_that_takes_few_pieces_has_short_requests() {
         scene.up(ALL_FEATURES & !feature::FLUSH);
         assert_eq!(scene.exchange(OUT, 0, &[(data, 512)]).0, OK);
         scene.ask(FLUSH, 0, &[]);
-        scene.serve();
+        scene.serve_all();
         assert!(scene.disk.pending.is_empty() && scene.block.in_flight() == 0);
     }
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::scene::*;
 use crate::addr::Ipa;
-use crate::device::virtio::block::Served;
+use crate::device::virtio::Served;
 use crate::device::virtio::testing::Buffer;
 
 const SECTORS: u64 = 256;
@@ -144,7 +144,7 @@ proptest! {
                 }
                 Act::Flush => {}
                 Act::Serve(budget) => {
-                    run.scene.block.serve(&run.scene.ram, &mut run.scene.disk, budget);
+                    let _ = run.scene.block.serve(&run.scene.ram, &run.scene.signals, &mut run.scene.disk, budget);
                 }
                 Act::Complete(index, ok) if !run.scene.disk.pending.is_empty() => {
                     let index = index % run.scene.disk.pending.len();
@@ -154,7 +154,7 @@ proptest! {
             }
             run.check();
         }
-        while run.scene.serve() != Served::All || !run.scene.disk.pending.is_empty() {
+        while run.scene.serve() != Served::Rest || !run.scene.disk.pending.is_empty() {
             run.scene.complete_all();
             run.check();
         }
@@ -174,7 +174,7 @@ proptest! {
             if let Act::Transfer(write, first, sectors, cuts, byte) = act {
                 run.transfer(write, first, sectors, &cuts, byte);
                 // In between, with nothing lost by it.
-                while run.scene.block.serve(&run.scene.ram, &mut run.scene.disk, 1) == Served::Again {}
+                while run.scene.block.serve(&run.scene.ram, &run.scene.signals, &mut run.scene.disk, 1) == Served::More {}
                 run.check();
             }
         }

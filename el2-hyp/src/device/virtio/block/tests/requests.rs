@@ -5,8 +5,9 @@ use std::vec::Vec;
 
 use super::scene::*;
 use crate::addr::{BLOCK_2M, Ipa};
+use crate::device::virtio::Served;
 use crate::device::virtio::block::config::{MAX_CLEAR_SECTORS, feature};
-use crate::device::virtio::block::{Block, STEP_BYTES, Serial, Served, Written};
+use crate::device::virtio::block::{Block, STEP_BYTES, Serial, Written};
 use crate::device::virtio::queue::QueueError;
 use crate::vgic::Width;
 use crate::volume::{Extent, Sector};
@@ -71,10 +72,10 @@ fn buffers_may_be_cut_anywhere() {
         let back = scene.at(DATA + 0x4000);
         let header = scene.header(IN, 5);
         let joined = [(back, 1000), (Ipa(back.0 + 1000), 537)];
-        assert_eq!(scene.serve(), Served::All);
+        assert_eq!(scene.serve(), Served::Rest);
         scene.complete_all();
         scene.driver.add(&scene.ram, &[header], &joined).unwrap();
-        assert_eq!(scene.serve(), Served::All);
+        assert_eq!(scene.serve(), Served::Rest);
         scene.complete_all();
         assert_eq!(scene.bytes(status.0, 1), [OK]);
         let mut expected = pattern(1536);
@@ -150,7 +151,7 @@ fn a_chain_without_a_status_is_given_back() {
     for mut scene in both() {
         let header = scene.header(IN, 0);
         scene.driver.add(&scene.ram, &[header], &[]).unwrap();
-        assert_eq!(scene.serve(), Served::All);
+        assert_eq!(scene.serve(), Served::Rest);
         assert_eq!(scene.driver.take(&scene.ram).unwrap().1, 0);
         assert_eq!(scene.block.counters().malformed, 1);
         // Without a whole header there still is a status.
@@ -158,7 +159,7 @@ fn a_chain_without_a_status_is_given_back() {
         let short = (header.0, 15);
         scene.driver.add(&scene.ram, &[short], &[status]).unwrap();
         scene.driver.add(&scene.ram, &[], &[(header.0, 1)]).unwrap();
-        assert_eq!(scene.serve(), Served::All);
+        assert_eq!(scene.serve(), Served::Rest);
         assert_eq!(scene.bytes(status.0, 1), [FAILED]);
         assert_eq!(scene.bytes(header.0, 1), [FAILED]);
     }
@@ -180,7 +181,7 @@ fn a_read_only_disk_is_only_read() {
 
 #[test]
 fn the_configuration_is_the_documented_one() {
-    let field = |scene: &Scene, at: u64, width| scene.block.read(0x100 + at, width);
+    let field = |scene: &Scene, at: u64, width| scene.block.read(0x100 + at, width, &scene.signals);
     let mut scene = Scene::local(100, SECTORS);
     assert_eq!(field(&scene, 0, Width::Double), SECTORS);
     assert_eq!(field(&scene, 12, Width::Word), 63);
@@ -263,12 +264,16 @@ fn a_long_request_is_served_in_steps() {
     let steps = SECTORS as u32 * 512 / STEP_BYTES;
     assert!(steps > 1);
     for _ in 1..steps {
-        let served = scene.block.serve(&scene.ram, &mut scene.disk, 1);
-        assert_eq!(served, Served::Again);
+        let served = scene
+            .block
+            .serve(&scene.ram, &scene.signals, &mut scene.disk, 1);
+        assert_eq!(served, Served::More);
         assert_eq!(scene.bytes(status, 1), [UNTOLD]);
     }
-    let served = scene.block.serve(&scene.ram, &mut scene.disk, 1);
-    assert_eq!(served, Served::All);
+    let served = scene
+        .block
+        .serve(&scene.ram, &scene.signals, &mut scene.disk, 1);
+    assert_eq!(served, Served::Rest);
     assert_eq!(scene.bytes(status, 1), [OK]);
     assert_eq!(scene.bytes(data, image.len()), image);
 }
@@ -281,30 +286,35 @@ fn a_batch_interrupts_once() {
     for _ in 0..5 {
         scene.ask(IN, 0, &[(data, 512)]);
     }
-    assert_eq!(scene.serve(), Served::All);
-    assert_eq!(scene.block.signals().take_line_change(), None);
+    assert_eq!(scene.serve(), Served::Rest);
+    assert_eq!(scene.signals.take_line_change(), None);
     for _ in 0..5 {
         let tag = scene.disk.perform(0).tag;
-        scene.block.complete(&scene.ram, tag, true, &mut scene.disk);
+        scene
+            .block
+            .complete(&scene.ram, &scene.signals, (tag, true), &mut scene.disk);
     }
-    assert_eq!(scene.block.signals().take_line_change(), None);
-    scene.block.finish(&scene.ram);
-    assert_eq!(scene.block.signals().take_line_change(), Some(true));
-    scene.block.write(0x64, Width::Word, 1);
-    assert_eq!(scene.block.signals().take_line_change(), Some(false));
+    assert_eq!(scene.signals.take_line_change(), None);
+    scene.block.finish(&scene.ram, &scene.signals);
+    assert_eq!(scene.signals.take_line_change(), Some(true));
+    scene.block.write(0x64, Width::Word, 1, &scene.signals);
+    assert_eq!(scene.signals.take_line_change(), Some(false));
 }
 
 #[test]
 fn a_notification_is_told_and_a_broken_queue_needs_a_reset() {
     for mut scene in both() {
-        let notified = scene.block.write(0x50, Width::Word, 0);
+        let notified = scene.block.write(0x50, Width::Word, 0, &scene.signals);
         assert_eq!(notified, Written::Notified);
-        assert_eq!(scene.block.write(0x50, Width::Word, 1), Written::Nothing);
+        assert_eq!(
+            scene.block.write(0x50, Width::Word, 1, &scene.signals),
+            Written::Nothing
+        );
         scene.driver.make_available(&scene.ram, QUEUE_SIZE);
-        assert_eq!(scene.serve(), Served::All);
+        assert_eq!(scene.serve(), Served::Rest);
         assert_eq!(scene.block.fault(), Some(QueueError::NoSuchDescriptor));
         assert_eq!(scene.status(), 0x4f);
-        assert_eq!(scene.block.signals().take_line_change(), Some(true));
+        assert_eq!(scene.signals.take_line_change(), Some(true));
         // After a reset it works again.
         scene.up(ALL_FEATURES);
         let data = scene.at(DATA);

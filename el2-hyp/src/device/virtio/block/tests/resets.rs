@@ -1,7 +1,8 @@
 //! Resets in the middle of requests.
 
 use super::scene::*;
-use crate::device::virtio::block::{Served, Written};
+use crate::device::virtio::Served;
+use crate::device::virtio::block::Written;
 
 const SECTORS: u64 = 2048;
 
@@ -11,7 +12,7 @@ fn a_reset_is_over_when_all_requests_are_back() {
     let data = scene.at(DATA);
     let status = scene.ask(IN, 0, &[(data, 512)]);
     scene.ask(OUT, 0, &[(data, 512)]);
-    scene.serve();
+    scene.serve_all();
     assert_eq!(scene.set_status(0), Written::Reset);
     assert!(scene.block.is_draining());
     assert_eq!(scene.status(), 0xf);
@@ -27,7 +28,7 @@ fn a_reset_is_over_when_all_requests_are_back() {
     // Neither status nor ring was touched.
     assert!(scene.ram.bytes() == before);
     assert_eq!(scene.bytes(status, 1), [UNTOLD]);
-    assert!(!scene.block.signals().line());
+    assert!(!scene.signals.line());
     scene.up(ALL_FEATURES);
     assert_eq!(scene.exchange(IN, 0, &[(data, 512)]).0, OK);
 }
@@ -48,18 +49,18 @@ fn old_requests_leave_no_trace_in_new_rings() {
     let data = scene.at(DATA);
     scene.ask(IN, 0, &[(data, 512)]);
     scene.ask(FLUSH, 0, &[]);
-    scene.serve();
+    scene.serve_all();
     let old: std::vec::Vec<_> = scene.disk.pending.drain(..).collect();
     scene.up(ALL_FEATURES);
     assert!(!scene.block.is_draining());
     let status = scene.ask(IN, 0, &[(data, 512)]);
-    assert_eq!(scene.serve(), Served::All);
+    assert_eq!(scene.serve(), Served::Rest);
     assert_eq!(scene.block.in_flight(), 3);
     for old in &old {
         assert_ne!(old.tag, scene.disk.pending[0].tag);
         scene
             .block
-            .complete(&scene.ram, old.tag, true, &mut scene.disk);
+            .complete(&scene.ram, &scene.signals, (old.tag, true), &mut scene.disk);
     }
     assert!(scene.driver.take(&scene.ram).is_none());
     assert_eq!(scene.bytes(status, 1), [UNTOLD]);
@@ -74,7 +75,7 @@ fn what_a_driver_that_gave_up_had_asked_is_dropped() {
     let mut scene = Scene::local(0, SECTORS);
     let data = scene.at(DATA);
     let status = scene.ask(IN, 0, &[(data, 512)]);
-    scene.serve();
+    scene.serve_all();
     // FAILED.
     assert_eq!(scene.set_status(0x80), Written::Nothing);
     assert!(!scene.block.is_draining());
@@ -89,7 +90,7 @@ fn a_guest_that_starts_anew_finds_a_new_disk() {
     let mut scene = Scene::ephemeral(image, 16);
     let (from, to) = (scene.at(DATA), scene.at(DATA + 0x2000));
     assert_eq!(scene.exchange(OUT, 0, &[(from, 8192)]).0, OK);
-    scene.block.restart();
+    scene.block.restart(&scene.signals);
     assert_eq!(scene.status(), 0);
     scene.up(ALL_FEATURES);
     assert_eq!(scene.exchange(IN, 0, &[(to, 8192)]).0, OK);
@@ -102,10 +103,12 @@ fn a_reset_ends_a_request_that_was_begun() {
     let mut scene = Scene::ephemeral(&[], SECTORS);
     let data = scene.at(DATA);
     let status = scene.ask(OUT, 0, &[(data, SECTORS as u32 * 512)]);
-    let served = scene.block.serve(&scene.ram, &mut scene.disk, 1);
-    assert_eq!(served, Served::Again);
+    let served = scene
+        .block
+        .serve(&scene.ram, &scene.signals, &mut scene.disk, 1);
+    assert_eq!(served, Served::More);
     assert_eq!(scene.set_status(0), Written::Reset);
     assert_eq!(scene.status(), 0);
-    assert_eq!(scene.serve(), Served::All);
+    assert_eq!(scene.serve(), Served::Rest);
     assert_eq!(scene.bytes(status, 1), [UNTOLD]);
 }

@@ -5,10 +5,12 @@ use std::vec;
 use std::vec::Vec;
 
 use crate::addr::{BLOCK_2M, Ipa, Pa};
+use crate::device::virtio::Served;
 use crate::device::virtio::block::disk::{
     BoardDisk, Flushed, Limits, Operation, Piece, Refused, Tag,
 };
-use crate::device::virtio::block::{Block, Serial, Served, Written};
+use crate::device::virtio::block::{Block, Serial, Written};
+use crate::device::virtio::signals::Signals;
 use crate::device::virtio::testing::{Buffer, Driver, Ram, Register, bring_up};
 use crate::vgic::Width;
 use crate::volume::overlay::{Overlay, OverlayMemory};
@@ -138,6 +140,7 @@ impl BoardDisk for Disk {
 pub struct Scene {
     // The device goes before what it refers to.
     pub block: Block<'static>,
+    pub signals: Signals,
     pub ram: Ram,
     pub driver: Driver,
     pub disk: Disk,
@@ -177,6 +180,7 @@ impl Scene {
         let driver = Driver::new(Ipa(ram.base().0 + RINGS), QUEUE_SIZE, 0);
         let mut scene = Self {
             block,
+            signals: Signals::new(),
             ram,
             driver,
             disk: Disk::new(sectors),
@@ -196,11 +200,11 @@ impl Scene {
         let rings = vec![0; Driver::bytes(QUEUE_SIZE) as usize];
         self.ram.write(self.at(RINGS), &rings).unwrap();
         let driver = Driver::new(self.at(RINGS), QUEUE_SIZE, 0);
-        let block = &mut self.block;
+        let (block, signals) = (&mut self.block, &self.signals);
         let features = bring_up(wanted, &[driver.layout()], |register| match register {
-            Register::Read(offset) => block.read(offset, Width::Word),
+            Register::Read(offset) => block.read(offset, Width::Word, signals),
             Register::Write(offset, value) => {
-                block.write(offset, Width::Word, value.into());
+                block.write(offset, Width::Word, value.into(), signals);
                 0
             }
         });
@@ -209,11 +213,11 @@ impl Scene {
     }
 
     pub fn status(&self) -> u64 {
-        self.block.read(STATUS, Width::Word)
+        self.block.read(STATUS, Width::Word, &self.signals)
     }
 
     pub fn set_status(&mut self, status: u64) -> Written {
-        self.block.write(STATUS, Width::Word, status)
+        self.block.write(STATUS, Width::Word, status, &self.signals)
     }
 
     /// A header in memory.
@@ -247,7 +251,12 @@ impl Scene {
     }
 
     pub fn serve(&mut self) -> Served {
-        self.block.serve(&self.ram, &mut self.disk, 1000)
+        self.block
+            .serve(&self.ram, &self.signals, &mut self.disk, 1000)
+    }
+
+    pub fn serve_all(&mut self) {
+        assert_eq!(self.serve(), Served::Rest);
     }
 
     /// The disk is done with the request at `index` of those that are pending.
@@ -257,8 +266,9 @@ impl Scene {
         } else {
             self.disk.pending.remove(index).tag
         };
-        self.block.complete(&self.ram, tag, ok, &mut self.disk);
-        self.block.finish(&self.ram);
+        self.block
+            .complete(&self.ram, &self.signals, (tag, ok), &mut self.disk);
+        self.block.finish(&self.ram, &self.signals);
     }
 
     pub fn complete_all(&mut self) {
@@ -270,7 +280,7 @@ impl Scene {
     /// Asks, serves, completes; the status, and what the driver is told was written.
     pub fn exchange(&mut self, kind: u32, sector: u64, data: &[Buffer]) -> (u8, u32) {
         let status = self.ask(kind, sector, data);
-        assert_eq!(self.serve(), Served::All);
+        self.serve_all();
         self.complete_all();
         let (_, written) = self.driver.take(&self.ram).expect("an answer");
         (self.bytes(status, 1)[0], written)
