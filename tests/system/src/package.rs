@@ -49,6 +49,14 @@ impl Guest {
         }
     }
 
+    /// Debian with 256 MiB and its root on an image of `.guests` as its first disk, which does what `run` says (see
+    /// `scripts/lib/root-init`).
+    pub fn debian_on(image: &str, name: &str, run: &str) -> Self {
+        let mut guest = Self::debian(name, 1, run);
+        guest.initrd = Some(paths::material("initramfs-disk.cpio.gz"));
+        guest.image(&paths::material(image))
+    }
+
     /// Under this name instead.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.into();
