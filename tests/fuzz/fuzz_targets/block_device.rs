@@ -5,9 +5,11 @@
 use std::cell::RefCell;
 
 use el2_hyp::addr::{BLOCK_2M, Ipa, PAGE_SIZE, Pa};
-use el2_hyp::device::virtio::block::disk::{BoardDisk, Flushed, Limits, Operation, Piece, Refused, Tag};
-use el2_hyp::device::virtio::block::{Block, IN_FLIGHT, Serial, Written};
 use el2_hyp::device::virtio::Served;
+use el2_hyp::device::virtio::block::disk::{
+    BoardDisk, Flushed, Limits, Operation, Piece, Refused, Tag,
+};
+use el2_hyp::device::virtio::block::{Block, IN_FLIGHT, Serial, Written};
 use el2_hyp::device::virtio::signals::Signals;
 use el2_hyp::device::virtio::testing::{Driver, Ram, Register, bring_up};
 use el2_hyp::memory::GuestMemory;
@@ -41,7 +43,9 @@ fn scrub(memory: &GuestMemory) {
     for (word, bits) in dirty {
         for bit in (0..64).filter(|bit| bits & 1 << bit != 0) {
             let page = (word as u64 * 64 + bit) * PAGE_SIZE;
-            memory.write(Ipa(memory.base().0 + page), &[0; PAGE_SIZE as usize]).expect("RAM");
+            memory
+                .write(Ipa(memory.base().0 + page), &[0; PAGE_SIZE as usize])
+                .expect("RAM");
         }
     }
     log.clear();
@@ -69,7 +73,13 @@ impl BoardDisk for Disk {
         self.room.saturating_sub(self.pending.len())
     }
 
-    fn submit(&mut self, tag: Tag, operation: Operation, first: Sector, pieces: &[Piece]) -> Result<(), Refused> {
+    fn submit(
+        &mut self,
+        tag: Tag,
+        operation: Operation,
+        first: Sector,
+        pieces: &[Piece],
+    ) -> Result<(), Refused> {
         assert!(!pieces.is_empty() && pieces.len() <= self.pieces);
         let mut bytes = 0;
         for piece in pieces {
@@ -81,7 +91,10 @@ impl BoardDisk for Disk {
             bytes += u64::from(piece.bytes);
         }
         assert!(bytes.is_multiple_of(512) && first.0 >= FIRST);
-        assert!(first.0 + bytes / 512 <= FIRST + SECTORS, "beyond the extent");
+        assert!(
+            first.0 + bytes / 512 <= FIRST + SECTORS,
+            "beyond the extent"
+        );
         self.take(tag, Some(operation), first.0, pieces.to_vec())
     }
 
@@ -89,23 +102,44 @@ impl BoardDisk for Disk {
         if self.room & 1 == 0 {
             return Ok(Flushed::Needless);
         }
-        self.take(tag, None, 0, Vec::new()).map(|()| Flushed::Underway)
+        self.take(tag, None, 0, Vec::new())
+            .map(|()| Flushed::Underway)
     }
 }
 
 impl Disk {
-    fn take(&mut self, tag: Tag, operation: Option<Operation>, first: u64, pieces: Vec<Piece>) -> Result<(), Refused> {
-        assert!(self.pending.iter().all(|pending| pending.tag != tag), "a tag twice");
+    fn take(
+        &mut self,
+        tag: Tag,
+        operation: Option<Operation>,
+        first: u64,
+        pieces: Vec<Piece>,
+    ) -> Result<(), Refused> {
+        assert!(
+            self.pending.iter().all(|pending| pending.tag != tag),
+            "a tag twice"
+        );
         if self.refuses {
             return Err(Refused);
         }
-        self.pending.push(Pending { tag, operation, first, pieces });
+        self.pending.push(Pending {
+            tag,
+            operation,
+            first,
+            pieces,
+        });
         Ok(())
     }
 
     /// Moves the data of a request that was pending.
     fn perform(&mut self, pending: &Pending) {
-        let mut at = ((pending.first - if pending.operation.is_some() { FIRST } else { 0 }) * 512) as usize;
+        let mut at = ((pending.first
+            - if pending.operation.is_some() {
+                FIRST
+            } else {
+                0
+            })
+            * 512) as usize;
         for piece in &pending.pieces {
             let there = &mut self.bytes[at..at + piece.bytes as usize];
             let memory = piece.address.0 as *mut u8;
@@ -126,7 +160,9 @@ struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
     fn byte(&mut self) -> u8 {
-        let Some((&first, rest)) = self.0.split_first() else { return 0 };
+        let Some((&first, rest)) = self.0.split_first() else {
+            return 0;
+        };
         self.0 = rest;
         first
     }
@@ -189,11 +225,16 @@ impl Machine<'_> {
                 2 => 16,
                 _ => 4096,
             };
-            data.push((self.at(DATA + place % ((BLOCKS as u64 * BLOCK_2M) - DATA)), length));
+            data.push((
+                self.at(DATA + place % ((BLOCKS as u64 * BLOCK_2M) - DATA)),
+                length,
+            ));
         }
         if kind >= 11 {
             let at = self.at(DATA - 16);
-            let range = u128::from(input.word() % 700) | u128::from(input.word()) << 64 | u128::from(shape >> 6) << 96;
+            let range = u128::from(input.word() % 700)
+                | u128::from(input.word()) << 64
+                | u128::from(shape >> 6) << 96;
             self.ram.write(at, &range.to_le_bytes()).expect("RAM");
             data.insert(0, (at, 16));
         }
@@ -205,7 +246,8 @@ impl Machine<'_> {
         }
         if shape & 0x20 != 0 {
             let table = self.at(HEADERS + 0x800);
-            self.driver.add_indirect(self.ram, table, &readable, &writable);
+            self.driver
+                .add_indirect(self.ram, table, &readable, &writable);
         } else {
             self.driver.add(self.ram, &readable, &writable);
         }
@@ -219,7 +261,8 @@ impl Machine<'_> {
         if ok {
             self.disk.perform(&pending);
         }
-        self.block.complete(self.ram, &self.signals, (pending.tag, ok), &mut self.disk);
+        self.block
+            .complete(self.ram, &self.signals, (pending.tag, ok), &mut self.disk);
     }
 
     fn step(&mut self, input: &mut Input<'_>) {
@@ -228,9 +271,14 @@ impl Machine<'_> {
             0..=3 => self.ask(input),
             4 | 5 => {
                 let budget = u32::from(kind >> 4);
-                let served = self.block.serve(self.ram, &self.signals, &mut self.disk, budget);
+                let served = self
+                    .block
+                    .serve(self.ram, &self.signals, &mut self.disk, budget);
                 let waits = self.block.in_flight() > 0 || self.disk.room() == 0;
-                assert!(served != Served::Full || waits, "full, and nothing will end that");
+                assert!(
+                    served != Served::Full || waits,
+                    "full, and nothing will end that"
+                );
             }
             6 | 7 => {
                 self.complete(usize::from(kind >> 4), kind & 1 != 0 || kind & 0x10 != 0);
@@ -243,21 +291,29 @@ impl Machine<'_> {
                 let length = 1 + usize::from(kind >> 4) % value.len();
                 self.ram.write(at, &value[..length]).expect("RAM");
             }
-            9 => self.driver.make_available(self.ram, input.word() % (QUEUE + 2)),
+            9 => self
+                .driver
+                .make_available(self.ram, input.word() % (QUEUE + 2)),
             10 => {
                 let offset = u64::from(input.byte()) << if kind & 0x80 != 0 { 1 } else { 0 };
-                self.block.write(offset, Width::Word, input.long().into(), &self.signals);
+                self.block
+                    .write(offset, Width::Word, input.long().into(), &self.signals);
             }
             11 => {
-                let width = [Width::Byte, Width::Half, Width::Word, Width::Double][usize::from(kind >> 4) & 3];
-                self.block.read(u64::from(input.word() & 0x1ff), width);
+                let width = [Width::Byte, Width::Half, Width::Word, Width::Double]
+                    [usize::from(kind >> 4) & 3];
+                self.block
+                    .read(u64::from(input.word() & 0x1ff), width, &self.signals);
             }
             12 => {
-                self.block.write(0x70, Width::Word, u64::from(kind >> 4) & 7, &self.signals);
+                self.block
+                    .write(0x70, Width::Word, u64::from(kind >> 4) & 7, &self.signals);
                 assert!(!self.block.is_draining() || self.block.in_flight() > 0);
             }
             13 => self.up(u64::from(input.long()) << 8 | u64::from(input.long())),
-            14 if self.block.in_flight() == 0 && kind >> 4 > 12 => self.block.restart(&self.signals),
+            14 if self.block.in_flight() == 0 && kind >> 4 > 12 => {
+                self.block.restart(&self.signals)
+            }
             14 if kind >> 4 == 0 => {
                 self.disk.pending.clear();
                 self.block.lose_disk(self.ram, &self.signals);
@@ -274,7 +330,10 @@ fn device(shape: u8, pieces: usize, overlay: &Ram) -> Block<'static> {
     let serial = Serial::new("fuzzed");
     if shape & 1 != 0 {
         let extent = Extent::new(Sector(FIRST), SECTORS).expect("an extent");
-        let limits = Limits { pieces, flush: shape & 4 != 0 };
+        let limits = Limits {
+            pieces,
+            flush: shape & 4 != 0,
+        };
         return Block::local(extent, limits, read_only, serial);
     }
     // SAFETY: the memory lives as long as the thread, and only this device uses it, until the next is made.

@@ -72,7 +72,12 @@ fn check(table: &Table) {
     }
     for run in table.free() {
         assert!(run.end().0 <= table.disk_sectors());
-        assert!(table.volumes().iter().all(|volume| !volume.extent().overlaps(&run)));
+        assert!(
+            table
+                .volumes()
+                .iter()
+                .all(|volume| !volume.extent().overlaps(&run))
+        );
     }
 }
 
@@ -91,7 +96,9 @@ fuzz_target!(|input: &[u8]| {
     let wanted = u64::from(input[0]) * UNIT_SECTORS / 8;
     if let Ok(volume) = table.create(name.clone(), wanted, true) {
         assert!(volume.extent().sectors() >= wanted);
-        assert!(Extent::new(Sector(0), DATA_START.0).is_some_and(|own| !own.overlaps(&volume.extent())));
+        assert!(
+            Extent::new(Sector(0), DATA_START.0).is_some_and(|own| !own.overlaps(&volume.extent()))
+        );
     }
     check(&table);
     if let Some(first) = table.volumes().first().cloned()
