@@ -6,7 +6,7 @@ use el2_hyp::guest::Stop;
 
 use crate::console::{self, Command};
 use crate::host::CoreHost;
-use crate::{guests, info, memory, percore, power};
+use crate::{guests, info, memory, net, percore, power};
 
 /// Sees to everything that has come in on the line.
 pub fn serve(host: &CoreHost) {
@@ -46,6 +46,9 @@ fn tell_status() {
             "status: guest {} {state}, started {starts} times",
             slot.guest.name
         );
+    }
+    if let Some(network) = net::network() {
+        network.tell_status();
     }
     for (core, instructions) in percore::instructions().enumerate() {
         let now = el2_hyp::arch::timer::now() * 1000 / (el2_hyp::arch::timer::frequency() / 1000);

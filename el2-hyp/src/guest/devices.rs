@@ -462,10 +462,10 @@ impl Guest {
             return;
         }
         let mut vgic = self.vgic.lock();
-        let told = match signals.take_line_change() {
-            Some(level) => vgic.set_line(intid(slot), ANY, level),
-            None => VcpuMask::EMPTY,
-        };
+        let mut told = VcpuMask::EMPTY;
+        while let Some(level) = signals.take_line_change() {
+            told = told | vgic.set_line(intid(slot), ANY, level);
+        }
         drop(vgic);
         self.tell(host, told);
     }

@@ -1,5 +1,6 @@
 //! What passed a port, and what did not and why.
 
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::frame::Malformed;
@@ -43,6 +44,30 @@ pub enum Loss {
     Gate,
     /// It makes more finished frames than the uplink has room for at all.
     TooManyParts,
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Short => "too short",
+            Self::Long => "too long",
+            Self::Checksum => "a checksum that cannot be filled in",
+            Self::Segmentation => "a segmentation that cannot be done",
+            Self::Source => "a source that is not its own",
+            Self::Echo => "from the wire with an address of this board",
+            Self::Reserved => "what could be the cluster's",
+            Self::Hidden => "headers that could not be followed",
+            Self::LinkLocal => "to a bridge's own address",
+            Self::Storm => "more to everyone than is allowed",
+            Self::Back => "to where it came from",
+            Self::Stranger => "to no station of this board",
+            Self::NoBuffers => "no buffers",
+            Self::TooSmall => "buffers that are too small",
+            Self::Down => "no driver",
+            Self::Gate => "the gate was shut",
+            Self::TooManyParts => "more parts than there can be room for",
+        })
+    }
 }
 
 /// How many reasons there are.

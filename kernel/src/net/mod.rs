@@ -23,14 +23,16 @@ use el2_hyp::frame::{Frame, Mac};
 use el2_hyp::gate::{Authority, Ticks};
 use el2_hyp::host::Network as _;
 use el2_hyp::lock::Mutex;
-use el2_hyp::switch::{AttachError, OwnFrame, PortId, Rules, Switch, Uplink};
+use el2_hyp::switch::{
+    AttachError, Loss, MAX_GUEST_CARDS, OwnFrame, PortId, Rules, Switch, Uplink,
+};
 use platform::nic::virtio::{Card, CardControl, CardReceive};
 use platform::nic::{Control, Receive};
 use spin::Once;
 
 use crate::devices::Opened;
 use crate::host::CoreHost;
-use crate::{guests, percore, random, warn};
+use crate::{guests, info, percore, random, warn};
 use card::CardWire;
 use ports::{GuestCards, View};
 use station::Station;
@@ -138,6 +140,32 @@ impl Network {
         let port = self.switch.attach(mac)?;
         self.cards.set(port, guest, slot);
         Ok(port)
+    }
+
+    /// Tells the operator what passed each port.
+    pub fn tell_status(&self) {
+        self.tell_port("uplink", PortId::UPLINK);
+        self.tell_port("board", PortId::BOARD);
+        for port in (0..MAX_GUEST_CARDS).filter_map(PortId::card) {
+            if let Some((guest, _)) = self.cards.find(port)
+                && let Some(slot) = guests::find(guest)
+            {
+                self.tell_port(&slot.guest.name, port);
+            }
+        }
+    }
+
+    fn tell_port(&self, name: &str, port: PortId) {
+        let counters = self.switch.counters(port).snapshot();
+        let ((from, from_bytes), (to, to_bytes)) = (counters.from, counters.to);
+        info!(
+            "status: port {name} sent {from} frames of {from_bytes} bytes, got {to} of {to_bytes}"
+        );
+        for (reason, lost) in Loss::ALL.iter().zip(counters.lost) {
+            if lost != 0 {
+                info!("status: port {name} lost {lost} frames: {reason}");
+            }
+        }
     }
 
     /// One core's way to the ports, for a batch.

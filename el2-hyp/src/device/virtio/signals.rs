@@ -21,7 +21,7 @@ const CAUSES: u32 = USED | CONFIGURATION;
 const NEEDS_RESET: u32 = 1 << 8;
 /// The line has changed since the change was last taken.
 const CHANGED: u32 = 1 << 9;
-/// The driver acknowledged some causes, and others are left.
+/// The driver acknowledged some causes, and others are left; or the line rose again before its fall was taken.
 const DIP: u32 = 1 << 10;
 
 /// The state of one device.
@@ -111,8 +111,28 @@ impl Signals {
     fn update(&self, change: impl Fn(u32) -> u32) {
         self.0.update(Ordering::AcqRel, Ordering::Relaxed, |state| {
             let next = change(state);
-            let flips = (next & CAUSES != 0) != (state & CAUSES != 0);
-            next | if flips { CHANGED } else { 0 }
+            let up = next & CAUSES != 0;
+            let flips = up != (state & CAUSES != 0);
+            // It has fallen and risen before anybody took the fall: that must be seen as an edge, too.
+            let dip = flips && up && state & CHANGED != 0;
+            next | if flips { CHANGED } else { 0 } | if dip { DIP } else { 0 }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rise_behind_a_fall_that_nobody_took_is_an_edge() {
+        let signals = Signals::new();
+        signals.used();
+        assert_eq!(signals.take_line_change(), Some(true));
+        signals.acknowledge(USED);
+        signals.used();
+        let levels: Vec<_> = core::iter::from_fn(|| signals.take_line_change()).collect();
+        assert_eq!(levels, [false, true]);
+        assert!(!signals.has_line_change());
     }
 }
