@@ -10,9 +10,9 @@
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
 
-use crate::device::virtio::Served as Progressed;
+use crate::device::virtio::Served;
 use crate::device::virtio::block::disk::Tag;
-use crate::device::virtio::block::{self, Block, Served};
+use crate::device::virtio::block::{self, Block};
 use crate::device::virtio::console::{self, Console};
 use crate::device::virtio::entropy::{self, Entropy, Generator};
 use crate::device::virtio::net::{self, Delivered, Progress, Sent};
@@ -37,7 +37,7 @@ const ANY: VcpuId = VcpuId::new(0).expect("there is a first vCPU");
 /// What stands in a slot.
 pub enum Device {
     /// A disk.
-    Block(Box<Mutex<Block<'static>>>),
+    Block(Signals, Box<Mutex<Block<'static>>>),
     /// A network card.
     Network(Box<Card>),
     /// A console besides the PL011, on the same line of the board.
@@ -58,7 +58,7 @@ pub struct Card {
 impl Device {
     /// A disk.
     pub fn block(block: Block<'static>) -> Self {
-        Self::Block(Box::new(Mutex::new(block)))
+        Self::Block(Signals::new(), Box::new(Mutex::new(block)))
     }
 
     /// A network card with the address `mac`, behind a port of the switch.
@@ -125,7 +125,7 @@ impl Guest {
     /// A read in an occupied slot.
     pub(super) fn slot_read(&self, slot: usize, offset: u64, width: Width) -> u64 {
         match &self.devices[slot] {
-            Device::Block(block) => block.lock().read(offset, width),
+            Device::Block(signals, block) => block.lock().read(offset, width, signals),
             Device::Network(card) => card.control.lock().read(offset, width, &card.signals),
             Device::Console(signals, console) => console.lock().read(offset, width, signals),
             Device::Entropy(signals, entropy) => entropy.lock().0.read(offset, width, signals),
@@ -140,14 +140,14 @@ impl Guest {
         (offset, width, value): (u64, Width, u64),
     ) -> Access {
         match &self.devices[slot] {
-            Device::Block(block) => {
+            Device::Block(signals, block) => {
                 let mut block = block.lock();
-                let written = block.write(offset, width, value);
+                let written = block.write(offset, width, value, signals);
                 if written == block::Written::Notified {
-                    self.serve_block(host, slot, &mut block);
+                    self.serve_block(host, slot, &mut block, signals);
                 }
                 let draining = block.is_draining();
-                self.update_line(host, slot, block.signals());
+                self.update_line(host, slot, signals);
                 if written == block::Written::Reset && draining {
                     return Access::Again;
                 }
@@ -187,9 +187,9 @@ impl Guest {
         let sink = &mut host.console(self.id);
         let served = console.lock().notify(queue, &self.memory, signals, sink);
         match served {
-            Progressed::Rest => {}
-            Progressed::More => self.defer(host, slot),
-            Progressed::Full => drop(self.unheard.fetch_or(1 << slot, Ordering::AcqRel)),
+            Served::Rest => {}
+            Served::More => self.defer(host, slot),
+            Served::Full => drop(self.unheard.fetch_or(1 << slot, Ordering::AcqRel)),
         }
         self.update_line(host, slot, signals);
     }
@@ -201,7 +201,7 @@ impl Guest {
         };
         let (device, generator) = &mut *entropy.lock();
         let fill = |bytes: &mut [u8]| generator.fill(bytes);
-        if device.notify(queue, &self.memory, signals, fill) != Progressed::Rest {
+        if device.notify(queue, &self.memory, signals, fill) != Served::Rest {
             self.defer(host, slot);
         }
         self.update_line(host, slot, signals);
@@ -344,10 +344,10 @@ impl Guest {
     /// One step of a device's work.
     fn serve_slot<H: Host>(&self, host: &H, slot: usize) {
         match &self.devices[slot] {
-            Device::Block(block) => {
+            Device::Block(signals, block) => {
                 let mut block = block.lock();
-                self.serve_block(host, slot, &mut block);
-                self.update_line(host, slot, block.signals());
+                self.serve_block(host, slot, &mut block, signals);
+                self.update_line(host, slot, signals);
             }
             Device::Network(card) => self.serve_transmit(host, slot, card),
             Device::Console(..) => {
@@ -364,13 +364,19 @@ impl Guest {
         self.tell(host, VcpuMask::first(self.vcpus.len()));
     }
 
-    fn serve_block<H: Host>(&self, host: &H, slot: usize, block: &mut Block<'static>) {
+    fn serve_block<H: Host>(
+        &self,
+        host: &H,
+        slot: usize,
+        block: &mut Block<'static>,
+        signals: &Signals,
+    ) {
         let mut disk = host.disk(self.id, slot);
-        let served = block.serve(&self.memory, &mut disk, STEP);
+        let served = block.serve(&self.memory, signals, &mut disk, STEP);
         drop(disk);
         match served {
-            Served::All => {}
-            Served::Again => self.defer(host, slot),
+            Served::Rest => {}
+            Served::More => self.defer(host, slot),
             Served::Full => drop(self.stalled.fetch_or(1 << slot, Ordering::AcqRel)),
         }
     }
@@ -382,17 +388,17 @@ impl Guest {
         slot: usize,
         done: impl IntoIterator<Item = (Tag, bool)>,
     ) {
-        let Some(Device::Block(block)) = self.devices.get(slot) else {
+        let Some(Device::Block(signals, block)) = self.devices.get(slot) else {
             return;
         };
         let mut block = block.lock();
         let mut disk = host.disk(self.id, slot);
         for (tag, ok) in done {
-            block.complete(&self.memory, tag, ok, &mut disk);
+            block.complete(&self.memory, signals, (tag, ok), &mut disk);
         }
         drop(disk);
-        block.finish(&self.memory);
-        self.update_line(host, slot, block.signals());
+        block.finish(&self.memory, signals);
+        self.update_line(host, slot, signals);
     }
 
     /// The board's disk has room again: devices that waited for it go on.
@@ -408,10 +414,10 @@ impl Guest {
     /// The board's disk is broken: what it had has failed.
     pub fn lose_disk<H: Host>(&self, host: &H) {
         for (slot, device) in self.devices.iter().enumerate() {
-            if let Device::Block(block) = device {
+            if let Device::Block(signals, block) = device {
                 let mut block = block.lock();
-                block.lose_disk(&self.memory);
-                self.update_line(host, slot, block.signals());
+                block.lose_disk(&self.memory, signals);
+                self.update_line(host, slot, signals);
             }
         }
     }
@@ -419,7 +425,7 @@ impl Guest {
     /// Requests that the board's disk has for this guest. Until there are none its memory is not to be used otherwise.
     pub fn in_flight(&self) -> usize {
         let disks = self.devices.iter().map(|device| match device {
-            Device::Block(block) => block.lock().in_flight(),
+            Device::Block(_, block) => block.lock().in_flight(),
             _ => 0,
         });
         disks.sum()
@@ -441,7 +447,7 @@ impl Guest {
         self.unheard.store(0, Ordering::Relaxed);
         for device in &self.devices {
             match device {
-                Device::Block(block) => block.lock().restart(),
+                Device::Block(signals, block) => block.lock().restart(signals),
                 Device::Network(card) => card.restart(),
                 Device::Console(signals, console) => {
                     *console.lock() = Console::new();
