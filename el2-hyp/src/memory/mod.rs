@@ -4,12 +4,14 @@
 //! touches guest memory. Guests run while EL2 reads and writes, so no reference to their memory is ever formed: bytes are copied
 //! through raw pointers, and what must be whole (a ring's index, a descriptor) is loaded and stored by single accesses.
 //!
-//! - here: ranges and words. - [`copy`]: how bytes move. - [`dirty`]: a log of the pages that were written through here.
+//! - here: ranges and words. - [`window`]: several words near one another. - [`copy`]: how bytes move.
+//! - [`dirty`]: a log of the pages that were written through here.
 
 pub mod copy;
 pub mod dirty;
 #[cfg(test)]
 mod tests;
+pub mod window;
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -96,6 +98,15 @@ impl GuestMemory {
         u16, AtomicU16: load_u16_acquire Acquire, store_u16_release Release;
         u32, AtomicU32: load_u32 Relaxed, store_u32 Relaxed;
         u64, AtomicU64: load_u64 Relaxed, store_u64 Relaxed;
+    }
+
+    /// Loads two little-endian `u64` at `ipa`, a multiple of 16, each by one access (Relaxed).
+    #[inline(always)]
+    pub fn load_u64_pair(&self, ipa: Ipa) -> Result<[u64; 2], OutOfRange> {
+        let at = self.word::<u128>(ipa)?.cast::<u64>();
+        // SAFETY: `word` yields 16 bytes of this guest, aligned to that, which no reference covers.
+        let words = unsafe { [AtomicU64::from_ptr(at), AtomicU64::from_ptr(at.add(1))] };
+        Ok(words.map(|word| u64::from_le(word.load(Ordering::Relaxed))))
     }
 
     /// Whether `length` bytes from `ipa` are all RAM.

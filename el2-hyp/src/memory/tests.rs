@@ -75,6 +75,45 @@ fn words_are_little_endian_aligned_and_inside() {
 }
 
 #[test]
+fn pairs_and_windows_lie_in_one_block() {
+    let m = memory();
+    let border = m.base().0 + BLOCK_2M;
+    m.write(Ipa(border), &[1; 16]).unwrap();
+    assert_eq!(m.load_u64_pair(Ipa(border)), Ok([0x0101_0101_0101_0101; 2]));
+    for outside in [border + 8, m.base().0 + m.size(), m.base().0 - 16] {
+        assert_eq!(m.load_u64_pair(Ipa(outside)), Err(OutOfRange));
+    }
+    for (at, length) in [
+        (border - 4, 5),
+        (border - 2, 2),
+        (m.base().0 - 4, 4),
+        (m.base().0 + m.size(), 4),
+        (border, u64::MAX),
+        (u64::MAX - 3, 4),
+    ] {
+        assert!(m.window(Ipa(at), length).is_none(), "{at:x}");
+    }
+    let window = m.window(Ipa(border - 12), 12).unwrap();
+    window.store_u32_pair(0, [1, 2]).unwrap();
+    window.store_u32_pair(4, [3, 4]).unwrap();
+    window.store_u16_release(2, 5).unwrap();
+    for (offset, good) in [(8, false), (5, false), (u64::MAX, false), (4, true)] {
+        assert_eq!(window.store_u32_pair(offset, [3, 4]).is_ok(), good);
+    }
+    for (offset, good) in [(12, false), (1, false), (u64::MAX - 1, false), (10, true)] {
+        assert_eq!(window.store_u16_release(offset, 0).is_ok(), good);
+    }
+    let words = [0, 4, 8].map(|n| m.load_u32(Ipa(border - 12 + n)).unwrap());
+    assert_eq!(words, [0x5_0001, 3, 4]);
+    assert!(
+        m.window(Ipa(border), 2)
+            .unwrap()
+            .store_u32_pair(0, [0; 2])
+            .is_err()
+    );
+}
+
+#[test]
 fn guests_copy_to_one_another_across_blocks() {
     let (a, b) = (memory(), memory());
     let text: Vec<u8> = (0..1500).map(|n| n as u8).collect();
@@ -111,10 +150,13 @@ fn the_log_has_what_was_written_while_it_was_on() {
     m.store_u16(page(64), 1).unwrap();
     m.copy_to(page(1), &m, page(600), 1).unwrap();
     m.mark_written(page(1535), 4096).unwrap();
+    let window = m.window(Ipa(page(9).0 - 16), 4096).unwrap();
+    window.store_u32_pair(12, [1, 1]).unwrap();
+    window.store_u16_release(48, 1).unwrap();
     m.read(page(20), &mut [0; 4096]).unwrap();
     assert_eq!(m.load_u16(page(21)), Ok(0));
     assert_eq!(m.store_u16(Ipa(page(1536).0), 0), Err(OutOfRange));
-    assert_eq!(dirty_pages(&m), [5, 6, 64, 600, 1535]);
+    assert_eq!(dirty_pages(&m), [5, 6, 8, 9, 64, 600, 1535]);
     assert_eq!(dirty_pages(&m), []);
     m.store_u64(page(70), 1).unwrap();
     m.dirty().set_on(false);

@@ -96,16 +96,30 @@ impl Chain {
         }
     }
 
-    /// Forgets everything, and is that of `head`.
+    /// Forgets everything, and is filled anew.
     #[inline(always)]
-    pub(super) fn begin(&mut self, head: u16) {
-        self.head = Head(head);
-        self.readable = 0;
-        self.count = 0;
-        self.readable_bytes = 0;
-        self.writable_bytes = 0;
+    pub(super) fn fill(&mut self) -> Filling<'_> {
+        Filling {
+            chain: self,
+            count: 0,
+            readable: 0,
+            readable_bytes: 0,
+            writable_bytes: 0,
+        }
     }
+}
 
+/// A chain while it is filled; it has no meaning until that is [`finish`](Self::finish)ed. What is counted lies here, so that it can stay
+/// in registers.
+pub(super) struct Filling<'a> {
+    chain: &'a mut Chain,
+    count: usize,
+    readable: usize,
+    readable_bytes: u64,
+    writable_bytes: u64,
+}
+
+impl Filling<'_> {
     /// Adds what a descriptor names. Empty buffers leave no trace.
     #[inline(always)]
     pub(super) fn add(
@@ -125,21 +139,34 @@ impl Chain {
             return Ok(());
         }
         let place = self
+            .chain
             .segments
-            .get_mut(usize::from(self.count))
+            .get_mut(self.count)
             .ok_or(QueueError::ChainTooLong)?;
         *place = segment;
         self.count += 1;
-        // Section 2.7.5: no chain is longer than 2^32 bytes in total. Ours stay below for each half.
-        let total = if writable {
-            &mut self.writable_bytes
+        // At most MAX_SEGMENTS times 2^32.
+        if writable {
+            self.writable_bytes = self.writable_bytes.wrapping_add(segment.length.into());
         } else {
             self.readable = self.count;
-            &mut self.readable_bytes
-        };
-        *total = total
-            .checked_add(segment.length)
-            .ok_or(QueueError::ChainTooLong)?;
+            self.readable_bytes = self.readable_bytes.wrapping_add(segment.length.into());
+        }
+        Ok(())
+    }
+
+    /// The chain is that of `head`.
+    #[inline(always)]
+    pub(super) fn finish(self, head: u16) -> Result<(), QueueError> {
+        // Section 2.7.5: no chain is longer than 2^32 bytes in total. Ours stay below for each half.
+        if (self.readable_bytes | self.writable_bytes) >> 32 != 0 {
+            return Err(QueueError::ChainTooLong);
+        }
+        self.chain.head = Head(head);
+        self.chain.readable = self.readable as u16;
+        self.chain.count = self.count as u16;
+        self.chain.readable_bytes = self.readable_bytes as u32;
+        self.chain.writable_bytes = self.writable_bytes as u32;
         Ok(())
     }
 }

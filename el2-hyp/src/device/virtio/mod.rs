@@ -16,6 +16,7 @@
 pub mod block;
 pub mod chain;
 pub mod console;
+mod descriptor;
 pub mod entropy;
 pub mod net;
 pub mod queue;

@@ -17,8 +17,10 @@
 use core::sync::atomic::{Ordering, fence};
 
 use crate::addr::Ipa;
-use crate::device::virtio::chain::{Chain, Head, MAX_SEGMENTS, Segment};
+use crate::device::virtio::chain::{Chain, Head, MAX_SEGMENTS};
+use crate::device::virtio::descriptor::{DESCRIPTOR_BYTES, INDIRECT, NEXT, Table, WRITE};
 use crate::device::virtio::feature;
+use crate::memory::window::Window;
 use crate::memory::{GuestMemory, OutOfRange};
 
 /// Descriptors of a queue, at most.
@@ -28,17 +30,12 @@ const _: () = assert!(MAX_QUEUE_SIZE.is_power_of_two());
 /// Descriptors that are read for one chain, at most: as many as there may be segments, and one that leads to an indirect table.
 const MAX_DESCRIPTORS: usize = MAX_SEGMENTS + 1;
 
-/// Bytes of a descriptor, and of an entry of the used ring (sections 2.7.5 and 2.7.8).
-const DESCRIPTOR_BYTES: u64 = 16;
+/// Bytes of an entry of the used ring (section 2.7.8).
 const USED_ENTRY_BYTES: u64 = 8;
 /// Where `idx` and `ring` lie in both rings (sections 2.7.6 and 2.7.8); `flags` is first.
 const INDEX: u64 = 2;
 const RING: u64 = 4;
 
-/// Flags of a descriptor (section 2.7.5).
-const NEXT: u16 = 1;
-const WRITE: u16 = 2;
-const INDIRECT: u16 = 4;
 /// VIRTQ_AVAIL_F_NO_INTERRUPT and VIRTQ_USED_F_NO_NOTIFY.
 const NO_INTERRUPT: u16 = 1;
 const NO_NOTIFY: u16 = 1;
@@ -119,9 +116,9 @@ impl Layout {
     }
 }
 
-/// An address within a ring; [`Layout::new`] has seen that none wraps.
+/// An address within a ring or table; [`Layout::new`] has seen that none wraps, and one of an indirect table that does is no RAM.
 #[inline(always)]
-fn at(base: Ipa, offset: u64) -> Ipa {
+pub(super) fn at(base: Ipa, offset: u64) -> Ipa {
     Ipa(base.0.wrapping_add(offset))
 }
 
@@ -234,8 +231,19 @@ impl Queue {
         head: Head,
         written: u32,
     ) -> Result<(), QueueError> {
-        self.put(memory, head, written)?;
-        self.publish(memory)
+        if !self.running {
+            return Ok(());
+        }
+        let pushed = match self.used_window(memory) {
+            Some(ring) => ring
+                .store_u32_pair(self.next_entry(), [head.0.into(), written])
+                .and_then(|()| {
+                    self.next_used = self.next_used.wrapping_add(1);
+                    ring.store_u16_release(INDEX, self.next_used)
+                }),
+            None => self.push_across(memory, head, written),
+        };
+        self.checked(pushed)
     }
 
     /// Gives a chain back that the driver sees only after [`publish`](Self::publish): several become visible at once.
@@ -252,13 +260,12 @@ impl Queue {
         if !self.running {
             return Ok(());
         }
-        let slot = self.next_used & (self.layout.size - 1);
-        let entry = at(self.layout.used, RING + USED_ENTRY_BYTES * u64::from(slot));
-        let stored = memory
-            .store_u32(entry, head.0.into())
-            .and_then(|()| memory.store_u32(at(entry, 4), written));
+        let put = match self.used_window(memory) {
+            Some(ring) => ring.store_u32_pair(self.next_entry(), [head.0.into(), written]),
+            None => self.put_across(memory, head, written),
+        };
         self.next_used = self.next_used.wrapping_add(1);
-        self.checked(stored)
+        self.checked(put)
     }
 
     /// Shows the driver all that was [`put`](Self::put).
@@ -337,6 +344,41 @@ impl Queue {
         self.checked(stored)
     }
 
+    /// Where the next entry of the used ring lies in it.
+    #[inline(always)]
+    fn next_entry(&self) -> u64 {
+        let slot = self.next_used & (self.layout.size - 1);
+        RING + USED_ENTRY_BYTES * u64::from(slot)
+    }
+
+    /// The used ring, if it lies in one block.
+    #[inline(always)]
+    fn used_window<'a>(&self, memory: &'a GuestMemory) -> Option<Window<'a>> {
+        let bytes = RING + USED_ENTRY_BYTES * u64::from(self.layout.size);
+        memory.window(self.layout.used, bytes)
+    }
+
+    /// [`put`](Self::put) for a ring that lies across the border of two blocks, or outside RAM.
+    #[cold]
+    fn put_across(&self, memory: &GuestMemory, head: Head, written: u32) -> Result<(), OutOfRange> {
+        let entry = at(self.layout.used, self.next_entry());
+        memory.store_u32(entry, head.0.into())?;
+        memory.store_u32(at(entry, 4), written)
+    }
+
+    /// [`push`](Self::push) for such a ring.
+    #[cold]
+    fn push_across(
+        &mut self,
+        memory: &GuestMemory,
+        head: Head,
+        written: u32,
+    ) -> Result<(), OutOfRange> {
+        self.put_across(memory, head, written)?;
+        self.next_used = self.next_used.wrapping_add(1);
+        memory.store_u16_release(at(self.layout.used, INDEX), self.next_used)
+    }
+
     /// Stops the queue at an error.
     #[inline(always)]
     fn checked<T, E: Into<QueueError>>(&mut self, result: Result<T, E>) -> Result<T, QueueError> {
@@ -376,94 +418,24 @@ impl Queue {
     /// Copies the chain that begins at `head`.
     #[inline(always)]
     fn walk(&self, memory: &GuestMemory, head: u16, chain: &mut Chain) -> Result<(), QueueError> {
-        chain.begin(head);
-        let mut table = Table {
-            base: self.layout.descriptors,
-            entries: self.layout.size.into(),
-            may_lead_on: self.indirect,
-        };
+        let mut filling = chain.fill();
+        let mut table = Table::new(self.layout.descriptors, self.layout.size, self.indirect);
         let mut index = head;
-        for _ in 0..MAX_DESCRIPTORS {
+        let mut left = MAX_DESCRIPTORS;
+        while left > 0 {
+            left -= 1;
             let descriptor = table.load(memory, index)?;
             if descriptor.flags & INDIRECT != 0 {
                 table = table.follow(&descriptor)?;
                 index = 0;
                 continue;
             }
-            chain.add(memory, descriptor.segment, descriptor.flags & WRITE != 0)?;
+            filling.add(memory, descriptor.segment, descriptor.flags & WRITE != 0)?;
             if descriptor.flags & NEXT == 0 {
-                return Ok(());
+                return filling.finish(head);
             }
             index = descriptor.next;
         }
         Err(QueueError::ChainTooLong)
     }
-}
-
-/// A descriptor (section 2.7.5), loaded once.
-struct Descriptor {
-    segment: Segment,
-    flags: u16,
-    next: u16,
-}
-
-/// A table of descriptors: the queue's own, or an indirect one.
-struct Table {
-    base: Ipa,
-    entries: u32,
-    /// Whether a descriptor in it may name an indirect table.
-    may_lead_on: bool,
-}
-
-impl Table {
-    #[inline(always)]
-    fn load(&self, memory: &GuestMemory, index: u16) -> Result<Descriptor, QueueError> {
-        if u32::from(index) >= self.entries {
-            return Err(QueueError::NoSuchDescriptor);
-        }
-        let place = at(self.base, DESCRIPTOR_BYTES * u64::from(index));
-        let (address, rest) = if place.is_aligned(8) {
-            (memory.load_u64(place)?, memory.load_u64(at(place, 8))?)
-        } else {
-            load_unaligned(memory, place)?
-        };
-        Ok(Descriptor {
-            segment: Segment {
-                ipa: Ipa(address),
-                length: rest as u32,
-            },
-            flags: (rest >> 32) as u16,
-            next: (rest >> 48) as u16,
-        })
-    }
-
-    /// The indirect table that a descriptor of this one names (section 2.7.5.3).
-    #[cold]
-    fn follow(&self, descriptor: &Descriptor) -> Result<Self, QueueError> {
-        if !self.may_lead_on || descriptor.flags & NEXT != 0 {
-            return Err(QueueError::BadIndirect);
-        }
-        let bytes = descriptor.segment.length;
-        let entries = bytes / DESCRIPTOR_BYTES as u32;
-        if entries == 0
-            || !bytes.is_multiple_of(DESCRIPTOR_BYTES as u32)
-            || entries > MAX_QUEUE_SIZE.into()
-        {
-            return Err(QueueError::BadIndirectLength);
-        }
-        Ok(Self {
-            base: descriptor.segment.ipa,
-            entries,
-            may_lead_on: false,
-        })
-    }
-}
-
-/// An indirect table need not be aligned.
-#[cold]
-fn load_unaligned(memory: &GuestMemory, place: Ipa) -> Result<(u64, u64), QueueError> {
-    let mut bytes = [0; DESCRIPTOR_BYTES as usize];
-    memory.read(place, &mut bytes)?;
-    let both = u128::from_le_bytes(bytes);
-    Ok((both as u64, (both >> 64) as u64))
 }
