@@ -100,15 +100,6 @@ impl GuestMemory {
         u64, AtomicU64: load_u64 Relaxed, store_u64 Relaxed;
     }
 
-    /// Loads two little-endian `u64` at `ipa`, a multiple of 16, each by one access (Relaxed).
-    #[inline(always)]
-    pub fn load_u64_pair(&self, ipa: Ipa) -> Result<[u64; 2], OutOfRange> {
-        let at = self.word::<u128>(ipa)?.cast::<u64>();
-        // SAFETY: `word` yields 16 bytes of this guest, aligned to that, which no reference covers.
-        let words = unsafe { [AtomicU64::from_ptr(at), AtomicU64::from_ptr(at.add(1))] };
-        Ok(words.map(|word| u64::from_le(word.load(Ordering::Relaxed))))
-    }
-
     /// Whether `length` bytes from `ipa` are all RAM.
     #[inline(always)]
     pub fn contains(&self, ipa: Ipa, length: u64) -> bool {

@@ -78,11 +78,23 @@ fn words_are_little_endian_aligned_and_inside() {
 fn pairs_and_windows_lie_in_one_block() {
     let m = memory();
     let border = m.base().0 + BLOCK_2M;
-    m.write(Ipa(border), &[1; 16]).unwrap();
-    assert_eq!(m.load_u64_pair(Ipa(border)), Ok([0x0101_0101_0101_0101; 2]));
-    for outside in [border + 8, m.base().0 + m.size(), m.base().0 - 16] {
-        assert_eq!(m.load_u64_pair(Ipa(outside)), Err(OutOfRange));
+    m.write(Ipa(border), &[1; 24]).unwrap();
+    let pairs = m.window::<16>(Ipa(border), 24).unwrap();
+    for (offset, good) in [
+        (0, true),
+        (8, true),
+        (12, false),
+        (16, false),
+        (u64::MAX - 7, false),
+    ] {
+        let expected = if good {
+            Ok([0x0101_0101_0101_0101; 2])
+        } else {
+            Err(OutOfRange)
+        };
+        assert_eq!(pairs.load_u64_pair(offset), expected);
     }
+    assert!(m.window::<16>(Ipa(border + 8), 16).is_none());
     for (at, length) in [
         (border - 4, 5),
         (border - 2, 2),
@@ -91,7 +103,7 @@ fn pairs_and_windows_lie_in_one_block() {
         (border, u64::MAX),
         (u64::MAX - 3, 4),
     ] {
-        assert!(m.window(Ipa(at), length).is_none(), "{at:x}");
+        assert!(m.window::<4>(Ipa(at), length).is_none(), "{at:x}");
     }
     let window = m.window(Ipa(border - 12), 12).unwrap();
     window.store_u32_pair(0, [1, 2]).unwrap();

@@ -1,15 +1,12 @@
 //! Several words of a guest's memory, found once.
 
-use core::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::{GuestMemory, OutOfRange};
 use crate::addr::{BLOCK_2M, Ipa};
 
-/// Alignment of a window.
-const ALIGNMENT: u64 = 4;
-
-/// A range of RAM within one block of 2 MiB.
-pub struct Window<'a> {
+/// A range of RAM within one block of 2 MiB, from a multiple of `ALIGNMENT` bytes.
+pub struct Window<'a, const ALIGNMENT: u64> {
     memory: &'a GuestMemory,
     start: *mut u8,
     /// The offset in RAM.
@@ -18,9 +15,13 @@ pub struct Window<'a> {
 }
 
 impl GuestMemory {
-    /// The range of `length` bytes from `ipa`, a multiple of 4; `None` if it lies outside RAM, or across the border of two blocks of 2 MiB.
+    /// The range of `length` bytes from `ipa`; `None` if that is not aligned, lies outside RAM, or across the border of two blocks of 2 MiB.
     #[inline(always)]
-    pub fn window(&self, ipa: Ipa, length: u64) -> Option<Window<'_>> {
+    pub fn window<const ALIGNMENT: u64>(
+        &self,
+        ipa: Ipa,
+        length: u64,
+    ) -> Option<Window<'_, ALIGNMENT>> {
         let at = ipa.0.wrapping_sub(self.base.0);
         let within = at % BLOCK_2M;
         if !at.is_multiple_of(ALIGNMENT) || length > BLOCK_2M - within {
@@ -36,7 +37,18 @@ impl GuestMemory {
     }
 }
 
-impl Window<'_> {
+impl Window<'_, 16> {
+    /// Loads two little-endian words at `offset`, a multiple of 8, each by one access (Relaxed).
+    #[inline(always)]
+    pub fn load_u64_pair(&self, offset: u64) -> Result<[u64; 2], OutOfRange> {
+        let at = self.place(offset, 8, 16)?.cast::<u64>();
+        // SAFETY: `place` yields 16 bytes of this guest, aligned to 8, which no reference covers.
+        let words = unsafe { [AtomicU64::from_ptr(at), AtomicU64::from_ptr(at.add(1))] };
+        Ok(words.map(|word| u64::from_le(word.load(Ordering::Relaxed))))
+    }
+}
+
+impl Window<'_, 4> {
     /// Stores two little-endian words at `offset`, each by one access (Relaxed).
     #[inline(always)]
     pub fn store_u32_pair(&self, offset: u64, values: [u32; 2]) -> Result<(), OutOfRange> {
@@ -59,12 +71,13 @@ impl Window<'_> {
         self.memory.note(self.at.wrapping_add(offset), 2);
         Ok(())
     }
+}
 
+impl<const ALIGNMENT: u64> Window<'_, ALIGNMENT> {
     /// `bytes` at `offset`, a multiple of `alignment`, within the window.
     #[inline(always)]
     fn place(&self, offset: u64, alignment: u64, bytes: u64) -> Result<*mut u8, OutOfRange> {
-        let fits = self.length >= bytes && offset <= self.length - bytes;
-        if fits && offset.is_multiple_of(alignment) {
+        if offset.saturating_add(bytes) <= self.length && offset.is_multiple_of(alignment) {
             Ok(self.start.wrapping_add(offset as usize))
         } else {
             Err(OutOfRange)

@@ -2,8 +2,9 @@
 
 use crate::addr::Ipa;
 use crate::device::virtio::chain::Segment;
-use crate::device::virtio::queue::{MAX_QUEUE_SIZE, QueueError, at};
+use crate::device::virtio::queue::{MAX_QUEUE_SIZE, QueueError};
 use crate::memory::GuestMemory;
+use crate::memory::window::Window;
 
 /// Bytes of a descriptor.
 pub(super) const DESCRIPTOR_BYTES: u64 = 16;
@@ -21,35 +22,37 @@ pub(super) struct Descriptor {
 }
 
 /// A table of descriptors: the queue's own, or an indirect one.
-pub(super) struct Table {
+pub(super) struct Table<'a> {
+    memory: &'a GuestMemory,
     base: Ipa,
     entries: u16,
+    /// All of it, where it is aligned and lies in one block of RAM.
+    window: Option<Window<'a, 16>>,
     /// Whether a descriptor in it may name an indirect table.
     may_lead_on: bool,
 }
 
-impl Table {
-    /// The queue's own table.
+impl<'a> Table<'a> {
+    /// The table at `base`, which need not be in RAM.
     #[inline(always)]
-    pub fn new(base: Ipa, entries: u16, may_lead_on: bool) -> Self {
+    pub fn new(memory: &'a GuestMemory, base: Ipa, entries: u16, may_lead_on: bool) -> Self {
         Self {
+            memory,
             base,
             entries,
+            window: memory.window(base, DESCRIPTOR_BYTES * u64::from(entries)),
             may_lead_on,
         }
     }
 
     /// The descriptor at `index`.
     #[inline(always)]
-    pub fn load(&self, memory: &GuestMemory, index: u16) -> Result<Descriptor, QueueError> {
-        if index >= self.entries {
-            return Err(QueueError::NoSuchDescriptor);
-        }
-        let place = at(self.base, DESCRIPTOR_BYTES * u64::from(index));
-        let [address, rest] = if self.base.is_aligned(DESCRIPTOR_BYTES) {
-            memory.load_u64_pair(place)?
-        } else {
-            load_unaligned(memory, place)?
+    pub fn load(&self, index: u16) -> Result<Descriptor, QueueError> {
+        let [address, rest] = match &self.window {
+            Some(window) => window
+                .load_u64_pair(DESCRIPTOR_BYTES * u64::from(index))
+                .map_err(|_| QueueError::NoSuchDescriptor)?,
+            None => load_anywhere(self.memory, self.base, self.entries, index)?,
         };
         Ok(Descriptor {
             segment: Segment {
@@ -62,7 +65,7 @@ impl Table {
     }
 
     /// The indirect table that a descriptor of this one names (section 2.7.5.3).
-    #[cold]
+    #[inline(always)]
     pub fn follow(&self, descriptor: &Descriptor) -> Result<Self, QueueError> {
         if !self.may_lead_on || descriptor.flags & NEXT != 0 {
             return Err(QueueError::BadIndirect);
@@ -75,17 +78,25 @@ impl Table {
         {
             return Err(QueueError::BadIndirectLength);
         }
-        Ok(Self {
-            base: descriptor.segment.ipa,
-            entries: entries as u16,
-            may_lead_on: false,
-        })
+        let base = descriptor.segment.ipa;
+        Ok(Self::new(self.memory, base, entries as u16, false))
     }
 }
 
-/// An indirect table need not be aligned.
+/// [`Table::load`] where the table lies across the border of two blocks, or is not aligned, which an indirect one need not be. It takes the
+/// table apart, so that the common way keeps it in registers.
 #[cold]
-fn load_unaligned(memory: &GuestMemory, place: Ipa) -> Result<[u64; 2], QueueError> {
+fn load_anywhere(
+    memory: &GuestMemory,
+    base: Ipa,
+    entries: u16,
+    index: u16,
+) -> Result<[u64; 2], QueueError> {
+    if index >= entries {
+        return Err(QueueError::NoSuchDescriptor);
+    }
+    let offset = DESCRIPTOR_BYTES * u64::from(index);
+    let place = base.checked_add(offset).ok_or(QueueError::RingOutside)?;
     let mut bytes = [0; DESCRIPTOR_BYTES as usize];
     memory.read(place, &mut bytes)?;
     let both = u128::from_le_bytes(bytes);

@@ -116,9 +116,9 @@ impl Layout {
     }
 }
 
-/// An address within a ring or table; [`Layout::new`] has seen that none wraps, and one of an indirect table that does is no RAM.
+/// An address within a ring; [`Layout::new`] has seen that none wraps.
 #[inline(always)]
-pub(super) fn at(base: Ipa, offset: u64) -> Ipa {
+fn at(base: Ipa, offset: u64) -> Ipa {
     Ipa(base.0.wrapping_add(offset))
 }
 
@@ -347,13 +347,13 @@ impl Queue {
     /// Where the next entry of the used ring lies in it.
     #[inline(always)]
     fn next_entry(&self) -> u64 {
-        let slot = self.next_used & (self.layout.size - 1);
+        let slot = self.next_used & self.layout.size.wrapping_sub(1);
         RING + USED_ENTRY_BYTES * u64::from(slot)
     }
 
     /// The used ring, if it lies in one block.
     #[inline(always)]
-    fn used_window<'a>(&self, memory: &'a GuestMemory) -> Option<Window<'a>> {
+    fn used_window<'a>(&self, memory: &'a GuestMemory) -> Option<Window<'a, 4>> {
         let bytes = RING + USED_ENTRY_BYTES * u64::from(self.layout.size);
         memory.window(self.layout.used, bytes)
     }
@@ -408,7 +408,7 @@ impl Queue {
         if !self.look(memory)? {
             return Ok(false);
         }
-        let slot = self.next_available & (self.layout.size - 1);
+        let slot = self.next_available & self.layout.size.wrapping_sub(1);
         let head = memory.load_u16(at(self.layout.available, RING + 2 * u64::from(slot)))?;
         self.walk(memory, head, chain)?;
         self.next_available = self.next_available.wrapping_add(1);
@@ -419,12 +419,17 @@ impl Queue {
     #[inline(always)]
     fn walk(&self, memory: &GuestMemory, head: u16, chain: &mut Chain) -> Result<(), QueueError> {
         let mut filling = chain.fill();
-        let mut table = Table::new(self.layout.descriptors, self.layout.size, self.indirect);
+        let mut table = Table::new(
+            memory,
+            self.layout.descriptors,
+            self.layout.size,
+            self.indirect,
+        );
         let mut index = head;
         let mut left = MAX_DESCRIPTORS;
         while left > 0 {
             left -= 1;
-            let descriptor = table.load(memory, index)?;
+            let descriptor = table.load(index)?;
             if descriptor.flags & INDIRECT != 0 {
                 table = table.follow(&descriptor)?;
                 index = 0;
