@@ -256,8 +256,12 @@ choice! {
         NoLeader = 5,
         /// A value is out of its range.
         Invalid = 6,
-        /// Only where this board lost its quorum.
+        /// A majority remembers, or a leader speaks: a reform is not needed.
         NotAlone = 7,
+        /// Another board remembers more: a reform belongs there.
+        Behind = 8,
+        /// A voter is neither heard nor said to be lost: nobody knows what it remembers.
+        Unaccounted = 9,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::state::Founding;
 use super::{Effect, Node, Sink};
 use crate::ids::{BoardId, BoardSet, Era, Index, Memory, Term};
-use crate::ledger::types::{Denied, Event, Happening, Outcome, Reason, RequestId, Seats};
+use crate::ledger::types::{Event, Happening, Outcome, Reason, RequestId, Seats};
 use crate::limits::ERA_PATIENCE;
 use crate::wire::auth::Authenticator;
 use crate::wire::message::{Found, Message, Noted, Role};
@@ -24,14 +24,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     /// Proposes a founding, when it is this board's turn and everybody is there.
     pub(super) fn keep_founding(&mut self, out: &mut dyn Sink) {
-        if let Some((at, id, operator)) = self.founding.reform.clone() {
-            if self.now.since(at).0 > 2 * self.heartbeat.0 {
-                // It slept over the moment. Others may have a leader by now: listen once more.
-                self.founding.reform = Some((self.now.after(self.promise), id, operator));
-            } else if self.now >= at {
-                self.reform_now(&id, operator, out);
-            }
-            return;
+        if self.founding.reform.is_some() {
+            return self.keep_reform(out);
         }
         if self.now < self.beat_at || !self.is_blank_voter() {
             return;
@@ -57,7 +51,6 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 };
                 self.founding = Founding {
                     noted: Some((era, seats)),
-                    noted_at: self.now,
                     answers: BoardSet(self.board.bit()),
                     reform: None,
                 };
@@ -87,6 +80,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             let peer = self.peers.get(board.at())?;
             let status = peer.status.as_ref()?;
             let blank = status.era.is_blank()
+                && !status.reforming
                 && status.manifest == self.manifest
                 && peer.detector.hears(self.now);
             if !blank {
@@ -110,12 +104,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if self.founding.noted != Some((found.era, found.seats)) {
             self.founding = Founding {
                 noted: Some((found.era, found.seats)),
-                noted_at: self.now,
                 answers: BoardSet(0),
                 reform: None,
             };
         }
-        self.founding.noted_at = self.now;
         self.send_board(
             board,
             &Message::Noted(Noted {
@@ -146,17 +138,24 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let Some((era, seats)) = self.founding.noted else {
             return;
         };
-        if seats
+        let answered = seats
             .iter()
-            .all(|(_, board, _)| self.founding.answers.has(board))
-        {
+            .all(|(_, board, _)| self.founding.answers.has(board));
+        // Whoever is to be reformed around has said so before it counts on this board's being blank.
+        if answered && self.everybody() == Some(seats) {
             self.enter_first(era, seats, Reason::None, out);
             self.lead_first(out);
         }
     }
 
     /// Begins the history `era` with the ledger as it stands and these seats.
-    fn enter_first(&mut self, era: Era, seats: Seats, reason: Reason, out: &mut dyn Sink) {
+    pub(super) fn enter_first(
+        &mut self,
+        era: Era,
+        seats: Seats,
+        reason: Reason,
+        out: &mut dyn Sink,
+    ) {
         self.era = era;
         self.newest_generation = self.newest_generation.max(era.generation);
         self.founding = Founding::NONE;
@@ -190,7 +189,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     }
 
     /// The founder is the first leader: it votes for itself, and nobody else stands in the first term.
-    fn lead_first(&mut self, out: &mut dyn Sink) {
+    pub(super) fn lead_first(&mut self, out: &mut dyn Sink) {
         self.voted = Some(self.board);
         self.persist_vote(out);
         self.role = Role::Leader;
@@ -210,7 +209,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if self.era.is_blank() {
             return self.join_era(era, out);
         }
-        if era.generation > self.era.generation || self.may_yield(era) {
+        if era > self.era || self.may_yield(era) {
             self.counters.eras_left += 1;
             self.destroy_copies(out);
             let memory = Memory(self.random.name());
@@ -253,63 +252,6 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.staging_free();
         self.persist_snapshot(out);
         true
-    }
-
-    /// Orders a reform around this board: at once no promises any more, and when the last has run out, the founding.
-    pub(super) fn order_reform(&mut self, id: RequestId, operator: Option<u8>, out: &mut dyn Sink) {
-        let followed = self.leader.is_some() && self.now.since(self.leader_heard) < self.patience;
-        // A founding that this voter agreed to may be completed any moment.
-        let founding =
-            self.founding.noted.is_some() && self.now.since(self.founding.noted_at) < ERA_PATIENCE;
-        let alone = !followed && !founding && self.role != Role::Leader;
-        let seated = self.ledger.seats.memory(self.board).is_some();
-        if !alone || !seated {
-            let why = if seated {
-                Denied::NotAlone
-            } else {
-                Denied::Invalid
-            };
-            self.tell(&id, Outcome::Refused { why }, operator, out);
-            return;
-        }
-        if self.founding.reform.is_none() {
-            let at = self
-                .promises
-                .all_free_at()
-                .max(self.now.after(self.promise));
-            self.founding.reform = Some((at, id, operator));
-        }
-    }
-
-    fn reform_now(&mut self, id: &RequestId, operator: Option<u8>, out: &mut dyn Sink) {
-        // What stands in the log may have been agreed by those who are gone: it is kept.
-        self.commit_to(self.log.last(), out);
-        let mut seats = self.ledger.seats;
-        let others = self.ledger.seats;
-        for (_, board, _) in others.iter() {
-            let memory = if board == self.board {
-                self.memory
-            } else {
-                Memory(0)
-            };
-            seats = seats.with(board, memory);
-        }
-        self.ledger.reform(self.board);
-        // A board that remembers nothing cannot know of the first founding; that its generation was 1 is likely.
-        let era = Era {
-            generation: self.newest_generation.max(self.era.generation).max(1) + 1,
-            nonce: self.random.name(),
-        };
-        self.enter_first(era, seats, Reason::Reformed, out);
-        self.lead_first(out);
-        self.tell(
-            id,
-            Outcome::Done {
-                number: crate::ledger::apply::NO_NUMBER,
-            },
-            operator,
-            out,
-        );
     }
 
     /// Tells whoever asked.

@@ -2,7 +2,7 @@
 //!
 //! Read [`Setup`] and [`Effect`] first, then the inputs ([`Node::boot`], [`Node::tick`], [`Node::receive`], [`Node::local`],
 //! [`Node::command`]). The parts behind them, in the order in which a cluster comes to life: `session` (who lives now), `founding`
-//! (the first agreement), `vote`, `replicate` (the log), `beat` (heartbeats, promises), `agent` (this board's copies of guests), `lead`
+//! (the first agreement) and `reform` (a new one by order), `vote`, `replicate` (the log), `beat` (heartbeats, promises), `agent` (this board's copies of guests), `lead`
 //! (what a leader does), `operate` (operators), `journal` (memory that survives).
 
 mod agent;
@@ -12,6 +12,7 @@ mod interface;
 mod journal;
 mod lead;
 mod operate;
+mod reform;
 mod replicate;
 mod session;
 mod snapshot;
@@ -24,7 +25,9 @@ pub use interface::{Effect, Journal, Local, Setup, Sink};
 pub use journal::{JournalError, Recall};
 pub use state::{CopyState, Counters, PeerView};
 
-use crate::ids::{BoardId, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Term};
+use crate::ids::{
+    BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Term,
+};
 use crate::lease::{Lease, Permit, Promises, promise_span};
 use crate::ledger::Ledger;
 use crate::ledger::types::{Capacity, Observation, Operation, RequestId, Seats};
@@ -101,8 +104,8 @@ pub struct Node<A, const B: usize, const G: usize, const D: usize, const L: usiz
     forwards: heapless::Vec<Forwarding, { crate::limits::FORWARDS }>,
 
     promises: Promises<B>,
-    pending_fences: crate::ids::BoardSet,
-    unwanted: crate::ids::BoardSet,
+    pending_fences: BoardSet,
+    unwanted: BoardSet,
     lease: Lease,
     leaseless_since: Micros,
     froze_at: Micros,
@@ -182,8 +185,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             operators: [const { OperatorSession::NEW }; crate::limits::OPERATORS],
             forwards: heapless::Vec::new(),
             promises: Promises::NEW,
-            pending_fences: crate::ids::BoardSet(0),
-            unwanted: crate::ids::BoardSet(0),
+            pending_fences: BoardSet(0),
+            unwanted: BoardSet(0),
             lease: Lease::NEW,
             leaseless_since: Micros(0),
             froze_at: Micros(0),
@@ -269,8 +272,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.journal_length = 0;
         self.journaled_commit = Index(0);
         self.rewrite = false;
-        self.pending_fences = crate::ids::BoardSet(0);
-        self.unwanted = crate::ids::BoardSet(0);
+        self.pending_fences = BoardSet(0);
+        self.unwanted = BoardSet(0);
         self.lease = Lease::NEW;
         self.leaseless_since = self.now;
         self.froze_at = self.now;
@@ -356,10 +359,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.settle(out);
     }
 
-    /// Orders a new founding around this board, from this board itself.
-    pub fn reform(&mut self, now: Micros, id: RequestId, out: &mut dyn Sink) {
+    /// Orders a new founding around this board, from this board itself. `lost` are voters that are off and of whose memory nothing is left:
+    /// the operator vouches for it, and every other voter has to be heard. The outcome comes as [`Effect::Answer`].
+    pub fn reform(&mut self, now: Micros, id: RequestId, lost: BoardSet, out: &mut dyn Sink) {
         self.advance(now, out);
-        self.order_reform(id, None, out);
+        self.order_reform(id, lost, None, out);
         self.settle(out);
     }
 
@@ -393,8 +397,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if self.role == Role::Leader {
             due = due.min(self.lead_at);
         }
-        if let Some((at, _, _)) = &self.founding.reform {
-            due = due.min(*at);
+        if let Some(reform) = &self.founding.reform {
+            due = due.min(reform.due);
         }
         if self.copies_run() {
             due = due.min(self.lease.until().max(self.now));

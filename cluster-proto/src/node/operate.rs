@@ -22,7 +22,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     pub(super) fn on_request(&mut self, number: u8, request: Request, out: &mut dyn Sink) {
         match request {
             Request::Order { id, operation } => self.order(id, operation, Some(number), out),
-            Request::Reform { id } => self.order_reform(id, Some(number), out),
+            Request::Reform { id, lost } => self.order_reform(id, lost, Some(number), out),
             Request::Show { from } => self.show(number, from, out),
             Request::ShowPeers {} => {
                 let mut scratch = [0; ECHO * BOARDS_MAX];

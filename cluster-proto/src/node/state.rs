@@ -146,17 +146,27 @@ pub(super) struct Forwarding {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Founding {
     pub noted: Option<(Era, Seats)>,
-    /// When its founder last asked for it.
-    pub noted_at: Micros,
     /// Who has noted it too, if it is this board's own.
     pub answers: BoardSet,
-    pub reform: Option<(Micros, RequestId, Option<u8>)>,
+    pub reform: Option<Reform>,
+}
+
+/// A reform that an operator ordered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Reform {
+    pub id: RequestId,
+    /// The operator who asked, or nobody: this board's own driver.
+    pub operator: Option<u8>,
+    /// Who is off and remembers nothing, as the operator vouches.
+    pub lost: BoardSet,
+    pub ordered_at: Micros,
+    /// Not before this.
+    pub due: Micros,
 }
 
 impl Founding {
     pub const NONE: Self = Self {
         noted: None,
-        noted_at: Micros(0),
         answers: BoardSet(0),
         reform: None,
     };
@@ -437,6 +447,12 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     #[must_use]
     pub fn log_end(&self) -> (Term, Index) {
         (self.log.last_term(), self.log.last())
+    }
+
+    /// Whether this board has a seat, by the newest configuration in its log.
+    #[must_use]
+    pub fn votes(&self) -> bool {
+        self.may_vote()
     }
 
     /// Whether a reform that was ordered here is still to come.

@@ -49,6 +49,12 @@ record! {
         commit: Index,
         /// How far its log goes.
         last: Index,
+        /// In which term the end of its log was proposed.
+        last_term: Term,
+        /// Whether it has a seat, by the newest configuration in its log.
+        votes: bool,
+        /// Whether a reform around it was ordered and is still to come.
+        reforming: bool,
         /// The tenure under which it asks for promises; zero for none.
         tenure: Tenure,
         /// Its clock when it sent this.
@@ -269,6 +275,8 @@ tagged! {
         1 => Reform {
             /// Which command.
             id: RequestId,
+            /// Voters that are off and of whose memory nothing is left: the operator vouches for it.
+            lost: BoardSet,
         },
         /// To show its ledger, from a cursor on.
         2 => Show {

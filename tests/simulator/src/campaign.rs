@@ -7,7 +7,7 @@ use cluster_proto::placement::{Choice, choose, fits_elsewhere};
 use crate::dice::Dice;
 use crate::machine::BOARDS;
 use crate::oracle::Violation;
-use crate::plan::{Act, Plan, cast, leader, perform, plan, reform};
+use crate::plan::{Act, Plan, cast, leader, perform, plan, reform_well};
 use crate::stats::Stats;
 use crate::world::{Cast, FAIR, World};
 
@@ -83,10 +83,10 @@ fn heal(world: &mut World) -> Result<(), Violation> {
             }
             Some(what) => missing = what,
         }
-        if world.oracle.cannot_agree(&world.machines) && leader(world).is_none() {
+        if world.oracle.cannot_agree() && leader(world).is_none() {
             let since = *orphaned_since.get_or_insert(world.now);
             if world.now - since > OPERATOR {
-                reform(world)?;
+                reform_well(world)?;
                 orphaned_since = None;
             }
         } else {
@@ -236,9 +236,9 @@ pub fn post_mortem(seed: u64, cast: &Cast, plan: &Plan) -> String {
     let mut text = format!("at {} ms: {result:?}\n", world.now / 1_000);
     let _ = writeln!(
         text,
-        "  majority lost: {}, reforming {:?}",
+        "  majority lost: {}, cannot agree: {}",
         world.oracle.majority_lost(),
-        world.reforming
+        world.oracle.cannot_agree()
     );
     for (board, machine) in world.machines.iter().enumerate() {
         let node = &machine.node;

@@ -39,6 +39,15 @@ struct History {
     owners: [(Epoch, Option<BoardId>); GUESTS],
 }
 
+/// How far a board's log goes, and whom it names as voters.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    memory: Memory,
+    era: Era,
+    log_end: (Term, Index),
+    seats: Seats,
+}
+
 /// What the oracle remembers.
 #[derive(Debug, Default)]
 pub struct Oracle {
@@ -56,7 +65,7 @@ pub struct Oracle {
     counters: [Counters; BOARDS],
     /// Which memories still exist.
     alive: HashMap<Memory, ()>,
-    may_reform: bool,
+    known: [Known; BOARDS],
 }
 
 fn hash(value: &impl Hash) -> u64 {
@@ -91,11 +100,6 @@ impl Oracle {
         self.alive.remove(&memory);
     }
 
-    /// The operator has ordered a reform: the next founding is allowed.
-    pub fn expect_reform(&mut self) {
-        self.may_reform = true;
-    }
-
     /// Whether a majority of the voters of the newest era has lost its memory.
     #[must_use]
     pub fn majority_lost(&self) -> bool {
@@ -113,22 +117,23 @@ impl Oracle {
     /// Whether the boards that remember cannot agree any more: too few are left of the agreed voters, or of those that the newest log
     /// among them names (a seat that was just given counts from the moment that it stands in a log).
     #[must_use]
-    pub fn cannot_agree(&self, machines: &[Machine]) -> bool {
+    pub fn cannot_agree(&self) -> bool {
         if self.majority_lost() {
             return true;
         }
-        let in_era = |machine: &&Machine| machine.on && machine.node.era() == self.newest_era;
-        let newest = machines
+        let remembers =
+            |known: &&Known| known.era == self.newest_era && self.alive.contains_key(&known.memory);
+        let newest = self
+            .known
             .iter()
-            .filter(in_era)
-            .max_by_key(|machine| machine.node.log_end());
-        newest.is_some_and(|machine| {
-            let seats = machine.node.config();
-            seats
+            .filter(remembers)
+            .max_by_key(|known| known.log_end);
+        newest.is_some_and(|known| {
+            let alive = known
+                .seats
                 .members()
-                .filter(|seat| self.alive.contains_key(&seat.2))
-                .count()
-                < seats.majority()
+                .filter(|seat| self.alive.contains_key(&seat.2));
+            alive.count() < known.seats.majority()
         })
     }
 
@@ -209,6 +214,15 @@ impl Oracle {
             self.history(board, machines, seen_era == era, seen_commit, stats)?;
         }
         self.looked[board] = (machine.life, era, node.commit(), node.ledger().index);
+        let known = &mut self.known[board];
+        if (known.memory, known.era, known.log_end) != (node.memory(), era, node.log_end()) {
+            *known = Known {
+                memory: node.memory(),
+                era,
+                log_end: node.log_end(),
+                seats: *node.config(),
+            };
+        }
         self.count(board, node, stats);
         if node.counters().contradictions > 0 {
             return violation(
@@ -312,7 +326,7 @@ impl Oracle {
     /// A node is in an era that was not seen before.
     fn founded(&mut self, era: Era, stats: &mut Stats) -> Result<(), Violation> {
         stats.see("founded");
-        if !self.newest_era.is_blank() && !self.may_reform && !self.majority_lost() {
+        if !self.newest_era.is_blank() && !self.cannot_agree() {
             return violation(
                 "memory",
                 format!(
@@ -321,10 +335,7 @@ impl Oracle {
                 ),
             );
         }
-        self.may_reform = false;
-        if era.generation >= self.newest_era.generation {
-            self.newest_era = era;
-        }
+        self.newest_era = era;
         self.histories.insert(era, History::default());
         Ok(())
     }

@@ -45,8 +45,10 @@ pub enum Act {
     Order(usize, Operation),
     /// Many orders at once, by a board.
     Flood(usize),
-    /// A reform, if the majority's memory is gone, around the first board that may.
-    Reform,
+    /// A reform around that board, ordered by somebody who does not ask whether it is needed.
+    Reform(usize),
+    /// A reform by somebody who does, if the cluster cannot agree any more.
+    ReformWell,
 }
 
 /// The acts of a run, with their times in microseconds.
@@ -126,7 +128,7 @@ fn operation(dice: &mut Dice, boards: usize) -> Operation {
 
 fn act(dice: &mut Dice, boards: usize) -> Act {
     let board = dice.pick(boards);
-    match dice.below(34) {
+    match dice.below(35) {
         0..=3 => Act::Crash(board),
         4 | 5 => Act::CrashLeader,
         6..=11 => Act::Boot(board),
@@ -142,7 +144,8 @@ fn act(dice: &mut Dice, boards: usize) -> Act {
         28 => Act::CrashGuest(dice.pick(6)),
         29..=31 => Act::Order(board, operation(dice, boards)),
         32 => Act::Flood(board),
-        _ => Act::Reform,
+        33 => Act::Reform(board),
+        _ => Act::ReformWell,
     }
 }
 
@@ -229,8 +232,8 @@ pub fn perform(world: &mut World, act: &Act) -> Result<(), Violation> {
                 )?;
             }
         }
-        Act::Reform if world.oracle.majority_lost() => reform(world)?,
-        Act::Reform => {}
+        Act::Reform(board) => world.reform(*board)?,
+        Act::ReformWell => reform_well(world)?,
     }
     Ok(())
 }
@@ -251,41 +254,35 @@ pub fn leader(world: &World) -> Option<usize> {
         .position(|machine| machine.on && machine.node.leads())
 }
 
-/// What an operator does who knows that the cluster cannot agree by itself any more: reforms around the seated board that remembers most.
+/// What an operator does who sees that the cluster cannot agree by itself any more: reforms around the board that remembers most, and takes out of
+/// service for good whoever that board cannot talk to.
 ///
 /// # Errors
 /// The first property that does not hold.
-pub fn reform(world: &mut World) -> Result<(), Violation> {
-    if leader(world).is_some() {
+pub fn reform_well(world: &mut World) -> Result<(), Violation> {
+    if leader(world).is_some() || !world.oracle.cannot_agree() {
         return Ok(());
     }
-    // An operator does not order two at once: the first board may be slow, but it is the one.
-    if let Some((board, life)) = world.reforming
-        && world.machines[board].on
-        && world.machines[board].life == life
-        && world.machines[board].node.is_reforming()
-    {
-        return Ok(());
-    }
+    let awake = |world: &World, board: usize| {
+        let machine = &world.machines[board];
+        machine.on && machine.paused_until <= world.now
+    };
+    let seated = |world: &World, board: usize| {
+        let seats = &world.machines[board].node.ledger().seats;
+        seats.memory(BoardId(board as u8)).is_some()
+    };
     let best = (0..world.machines.len())
-        .filter(|&board| {
-            let machine = &world.machines[board];
-            let seated = machine
-                .node
-                .ledger()
-                .seats
-                .memory(BoardId(board as u8))
-                .is_some();
-            machine.on && machine.paused_until <= world.now && seated
-        })
+        .filter(|&board| awake(world, board) && seated(world, board))
         .max_by_key(|&board| {
-            (
-                world.machines[board].node.era().generation,
-                world.machines[board].node.ledger().index,
-            )
+            let node = &world.machines[board].node;
+            (node.era(), node.votes(), node.log_end())
         });
-    match best {
-        Some(board) => world.reform(board),
-        None => Ok(()),
+    let Some(best) = best else { return Ok(()) };
+    for other in (0..world.machines.len()).filter(|&other| other != best) {
+        let reached = awake(world, other) && !world.cut[best][other] && !world.cut[other][best];
+        if !reached && seated(world, best) {
+            world.retire(other);
+        }
     }
+    world.reform(best)
 }

@@ -24,6 +24,8 @@ pub const RARE: &[&str] = &[
     "one_way_cut",
     "recalled",
     "reform_ordered",
+    "reform_refused",
+    "reformed",
     "replay_refused",
     "resumed",
     "seat_given",

@@ -12,6 +12,9 @@ use super::{Cast, Happening, World};
 use crate::machine::{BOARDS, GUESTS, VOLUMES, Work};
 use crate::oracle::Violation;
 
+/// The operator's number in orders to reform, so that their answers are known apart.
+pub(super) const REFORMER: u64 = 2;
+
 impl World {
     fn first_ledger(cast: &Cast, ledger: &mut Ledger<BOARDS, GUESTS, VOLUMES>) {
         let mut seats = Seats::NONE;
@@ -204,17 +207,37 @@ impl World {
         Ok(())
     }
 
-    /// Orders a reform around a board.
+    /// Orders a reform around a board. What the operator vouches for is true: it names who is off and has no memory on a disk.
     pub fn reform(&mut self, board: usize) -> Result<(), Violation> {
+        if !self.machines[board].on || self.machines[board].paused_until > self.now {
+            return Ok(());
+        }
         self.request += 1;
         let id = RequestId {
-            operator: 1,
+            operator: REFORMER,
             request: self.request,
         };
         self.stats.see("reform_ordered");
-        self.oracle.expect_reform();
-        self.reforming = Some((board, self.machines[board].life));
-        self.enter(board, |node, now, tray| node.reform(now, id, tray))
+        let mut lost = BoardSet(0);
+        for (at, machine) in self.machines.iter().enumerate() {
+            let kept = machine
+                .disk
+                .as_ref()
+                .is_some_and(|disk| !disk.records.is_empty());
+            lost.set(BoardId(at as u8), !machine.on && !kept);
+        }
+        self.enter(board, |node, now, tray| node.reform(now, id, lost, tray))
+    }
+
+    /// Takes a board out of service for good, as an operator does before he names it lost: power off, disk wiped.
+    pub fn retire(&mut self, board: usize) {
+        self.crash(board);
+        let machine = &mut self.machines[board];
+        if let Some(disk) = &mut machine.disk {
+            disk.records.clear();
+            disk.begun = None;
+            self.oracle.forgot(machine.node.memory());
+        }
     }
 
     /// Ends a running copy from inside.

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 use cluster_proto::ids::{Epoch, Micros};
-use cluster_proto::ledger::types::Reason;
+use cluster_proto::ledger::types::{Outcome, Reason};
 use cluster_proto::node::Local;
 
 use crate::dice::Dice;
@@ -136,8 +136,6 @@ pub struct World {
     kept: Vec<network::Kept>,
     tray: Tray,
     request: u64,
-    /// Around which board, in which life, the operator ordered the last reform.
-    pub reforming: Option<(usize, u64)>,
     /// Outcomes of orders, with the time at which they came.
     pub answers: u64,
     /// When each guest was last told to start, and where.
@@ -181,7 +179,6 @@ impl World {
             kept: Vec::new(),
             tray: Tray::default(),
             request: 0,
-            reforming: None,
             answers: 0,
             started: [(0, 0, Epoch(0)); GUESTS],
         }
@@ -425,7 +422,14 @@ impl World {
                 let delay = self.dice.between(100, 5_000);
                 self.schedule(self.now + delay, Happening::Local { board, life, event });
             }
-            Work::Answer(..) => self.answers += 1,
+            Work::Answer(id, outcome) => {
+                self.answers += 1;
+                if id.operator == boards::REFORMER {
+                    let done = matches!(outcome, Outcome::Done { .. });
+                    self.stats
+                        .see(if done { "reformed" } else { "reform_refused" });
+                }
+            }
         }
         Ok(())
     }
