@@ -7,12 +7,14 @@
 //! It knows nothing of virtual machines or devices: a guest is a number with an ownership epoch, an image is a digest.
 //!
 //! A newcomer reads: [`ids`] and [`limits`] (quantities and capacities), [`wire`] (frames and messages), [`detector`],
-//! [`lease`] and [`log`] (the three small machines), [`ledger`] and [`placement`] (what is agreed), and [`node`] (all of it together). Apart from these stand [`manifest`] and
-//! [`package`]: what a board is told when it boots.
+//! [`lease`] and [`log`] (the three small machines), [`ledger`] and [`placement`] (what is agreed), [`node`] (all of it together), and [`client`] (an operator's side of it). Apart from these stand
+//! [`manifest`] and [`package`], what a board is told when it boots, and [`first`], which makes the first ledger of it.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod detector;
+pub mod first;
 pub mod ids;
 pub mod lease;
 pub mod ledger;

@@ -12,6 +12,8 @@ pub const SEATS: usize = 7;
 pub const GUESTS: usize = 64;
 /// Volumes of a cluster, by default.
 pub const VOLUMES: usize = 128;
+/// Images for each guest: a kernel, an initial RAM disk, and one for each disk.
+pub const IMAGES_PER_GUEST: usize = 2 + crate::manifest::MAX_DISKS;
 /// Entries of the log, by default.
 pub const LOG: usize = 128;
 /// Entries that one `Append` frame carries at most.
@@ -25,7 +27,9 @@ pub const EVENTS: usize = 128;
 /// The largest frame in bytes, so that it fits an Ethernet frame with its UDP and IP headers.
 pub const MAX_FRAME: usize = 1_400;
 /// The largest encoded decree in bytes: a guest's description with its command line.
-pub const MAX_DECREE: usize = 512;
+pub const MAX_DECREE: usize = 1_264;
+/// Bytes of a frame or a record that are left beside the longest head of a message.
+pub const PAYLOAD: usize = MAX_FRAME - 108;
 /// The largest journal record in bytes.
 pub const MAX_RECORD: usize = MAX_FRAME;
 /// Commands that a board that is not the leader keeps on their way at once.
@@ -86,8 +90,10 @@ const _: () = {
         "a lease that is on its way back is not taken for a lost one"
     );
     assert!(
-        MAX_DECREE + 64 <= MAX_FRAME - 256,
-        "every decree fits a frame"
+        MAX_DECREE + 16 <= PAYLOAD,
+        "every decree fits a frame and a journal's record, and every guest a snapshot's page"
     );
+    assert!(GUESTS >= crate::manifest::MAX_GUESTS && BOARDS >= crate::manifest::MAX_BOARDS);
+    assert!(GUESTS * IMAGES_PER_GUEST >= crate::manifest::MAX_IMAGES);
     assert!(LOG >= 2 * APPEND_ENTRIES);
 };

@@ -2,7 +2,7 @@
 
 use crate::ids::{BoardId, GuestId};
 use crate::ledger::Ledger;
-use crate::ledger::types::{Board, Guest, Phase, VolumeKind, Wanted};
+use crate::ledger::types::{Board, Guest, Phase, Reason, VolumeKind, Wanted};
 
 /// What keeps a guest from a board, or does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +53,47 @@ pub enum Choice {
     Displace(BoardId, GuestId),
     /// Nowhere; [`verdict`] says why, for each board.
     Nowhere,
+}
+
+/// Why a guest is where it is, and what keeps it from being elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why<const B: usize> {
+    /// What the operator wants of it.
+    pub wanted: Wanted,
+    /// How far it is.
+    pub phase: Phase,
+    /// On whose board, if it has an owner.
+    pub owner: Option<BoardId>,
+    /// Why it last changed its place.
+    pub reason: Reason,
+    /// How often it failed since it last ran for long; it is tried again after a pause that grows with it.
+    pub failures: u8,
+    /// Where it would go now, if it had no owner.
+    pub choice: Choice,
+    /// What keeps it from each board, by number.
+    pub verdicts: [Verdict; B],
+    /// The first board whose loss the others could not absorb, if there is one (N+1).
+    pub no_spare_for: Option<BoardId>,
+}
+
+/// The whole explanation for guest `id`, if there is such a guest.
+#[must_use]
+pub fn why<const B: usize, const G: usize, const D: usize>(
+    ledger: &Ledger<B, G, D>,
+    id: GuestId,
+) -> Option<Why<B>> {
+    let guest = ledger.guest(id)?;
+    Some(Why {
+        wanted: guest.wanted,
+        phase: guest.phase,
+        owner: (guest.phase != Phase::Unowned).then_some(guest.owner),
+        reason: guest.reason,
+        failures: guest.failures,
+        choice: choose(ledger, id),
+        // B is at most 64.
+        verdicts: core::array::from_fn(|board| verdict(ledger, id, BoardId(board as u8))),
+        no_spare_for: missing_spare(ledger),
+    })
 }
 
 /// Memory of a board's guests, in MiB.

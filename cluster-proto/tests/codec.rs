@@ -106,18 +106,15 @@ fn operation() -> impl Strategy<Value = Operation> {
                     },
                 }
             }),
-        (text(), any::<[u8; 32]>(), any::<u64>(), any::<u64>()).prop_map(
-            |(name, digest, size, held)| {
-                Operation::HoldImage {
-                    image: Image {
-                        name,
-                        digest,
-                        size,
-                        held: BoardSet(held),
-                    },
-                }
+        (any::<[u8; 32]>(), any::<u64>(), any::<u64>()).prop_map(|(digest, size, held)| {
+            Operation::HoldImage {
+                image: Image {
+                    digest,
+                    size,
+                    held: BoardSet(held),
+                },
             }
-        ),
+        }),
     ]
 }
 
@@ -176,6 +173,7 @@ fn status() -> impl Strategy<Value = Status> {
     );
     (names, any::<[u64; 7]>(), any::<u16>()).prop_map(
         |((generation, nonce, memory, term, leader), n, leaseless_ms)| Status {
+            speaks: leaseless_ms as u8,
             era: Era { generation, nonce },
             memory: Memory(memory),
             term: Term(term),
@@ -267,7 +265,7 @@ proptest! {
     }
 
     #[test]
-    fn a_ledger_survives_its_pages(decrees in proptest::collection::vec(decree(), 0..40), page in 700usize..1_300) {
+    fn a_ledger_survives_its_pages(decrees in proptest::collection::vec(decree(), 0..40), page in cluster_proto::limits::MAX_DECREE..1_300) {
         let mut ledger = Ledger::<16, 8, 8>::new();
         let mut index = Index(0);
         for decree in decrees {

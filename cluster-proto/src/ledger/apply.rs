@@ -369,15 +369,17 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
     /// # Errors
     /// `Capacity` when there is no room for another image.
     pub fn hold_image(&mut self, image: &Image) -> Result<u16, Denied> {
-        match self
+        let place = self
             .images
             .iter()
-            .position(|known| known.digest == image.digest)
-        {
-            Some(at) if image.held.is_empty() => {
-                self.images.swap_remove(at);
+            .position(|known| known.digest == image.digest);
+        match place {
+            Some(at) if image.held.is_empty() => self.images.swap_remove(at),
+            Some(at) => {
+                if let Some(known) = self.images.get_mut(at) {
+                    known.held = image.held;
+                }
             }
-            Some(at) => self.images[at].held = image.held,
             None if image.held.is_empty() => {}
             None => self
                 .images

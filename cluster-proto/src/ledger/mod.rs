@@ -4,15 +4,17 @@
 //! its first state and the decrees; it knows no clock.
 
 pub mod apply;
+mod images;
 pub mod page;
 mod seats;
 pub mod types;
 
 use heapless::Vec;
+pub use images::Images;
 
 use crate::ids::{BoardId, Epoch, GuestId, Index, Tenure, Term};
 use crate::limits::{ANSWERS, EVENTS};
-use types::{Answered, Board, Event, Guest, Image, Phase, RequestId, Seats, Volume};
+use types::{Answered, Board, Event, Guest, Phase, RequestId, Seats, Volume};
 
 /// A guest's place. The epoch outlives the guest, so that a place used again never repeats one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,7 +25,7 @@ pub struct Place {
     pub guest: Option<Guest>,
 }
 
-/// The ledger: `B` boards, `G` guests (and images), `D` volumes.
+/// The ledger: `B` boards, `G` guests and [`IMAGES_PER_GUEST`](crate::limits::IMAGES_PER_GUEST) times as many images, `D` volumes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Ledger<const B: usize, const G: usize, const D: usize> {
     /// The newest decree in it.
@@ -43,7 +45,7 @@ pub struct Ledger<const B: usize, const G: usize, const D: usize> {
     /// The volumes, by place.
     pub volumes: [Option<Volume>; D],
     /// The images.
-    pub images: Vec<Image, G>,
+    pub images: Images<G>,
     /// What happened, the oldest overwritten first.
     pub events: Ring<Event, EVENTS>,
     /// Which commands were carried out.
@@ -123,7 +125,7 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             boards: [Self::NO_BOARD; B],
             guests: [Self::NO_GUEST; G],
             volumes: [Self::NO_VOLUME; D],
-            images: Vec::new(),
+            images: Images::new(),
             events: Ring::new(),
             answers: Ring::new(),
         }

@@ -2,6 +2,7 @@
 //! a cursor on as fit. Reading builds the same ledger again.
 
 use super::Ledger;
+use crate::limits::PAYLOAD;
 use crate::wire::codec::{Full, Malformed, Reader, Wire, Writer};
 
 /// Where in the ledger: `section` then `item`.
@@ -184,7 +185,7 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
     #[must_use]
     pub fn checksum(&self) -> u64 {
         let mut sum = 0xcbf2_9ce4_8422_2325;
-        let mut scratch = [0; SCRATCH];
+        let mut scratch = [0; PAYLOAD];
         let mut at = Cursor::START;
         loop {
             let mut page = Writer::new(&mut scratch);
@@ -202,5 +203,3 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
 
 /// Section, place and length before an item's value.
 const ITEM_HEAD: usize = 5;
-/// Room for at least one item of any section.
-const SCRATCH: usize = 1_024;

@@ -6,10 +6,10 @@ pub use super::seats::Seats;
 use crate::ids::{BoardId, BoardSet, Epoch, GuestId, Incarnation, Index, Tenure, VolumeId};
 use crate::wire::codec::{choice, record, tagged};
 
-/// A name of a board, guest, volume or image: at most 24 bytes of UTF-8.
-pub type Name = String<24>;
-/// A guest's kernel command line: at most 160 bytes of UTF-8.
-pub type CommandLine = String<160>;
+/// A name of a board, guest or volume: at most 63 bytes of UTF-8, as in a manifest.
+pub type Name = String<{ crate::manifest::Name::MAX_BYTES }>;
+/// A guest's kernel command line: at most 1,024 bytes of UTF-8, as in a manifest.
+pub type CommandLine = String<{ crate::manifest::CommandLine::MAX_BYTES }>;
 /// The SHA-256 of an image. The ledger only compares it.
 pub type Digest = [u8; 32];
 
@@ -78,7 +78,7 @@ record! {
     GuestSpec {
         /// Its name, unique in the cluster.
         name: Name,
-        /// Its memory in MiB.
+        /// The memory that it takes of a board, in MiB.
         memory_mib: u32,
         /// Its vCPUs.
         vcpus: u16,
@@ -92,7 +92,7 @@ record! {
         allowed: BoardSet,
         /// Whether it is started in the beginning.
         wanted: Wanted,
-        /// Its MAC address.
+        /// The MAC address of its first network card; zeros for none.
         mac: [u8; 6],
         /// Its kernel.
         kernel: Digest,
@@ -152,10 +152,8 @@ record! {
 }
 
 record! {
-    /// An image, and who holds it.
+    /// An image, and who holds it. Its digest is its name.
     Image {
-        /// Its name.
-        name: Name,
         /// Its contents.
         digest: Digest,
         /// Its size in bytes.

@@ -43,6 +43,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             (self.now.since(self.leaseless_since).0 / 1_000).max(1)
         };
         Status {
+            speaks: crate::wire::frame::VERSION,
             era: self.era,
             memory: self.memory,
             term: self.term,

@@ -7,12 +7,10 @@ use super::{Effect, Journal, Node, Sink};
 use crate::ids::{BoardId, Era, Index, Memory, Term};
 use crate::ledger::page::Cursor;
 use crate::ledger::types::Entry;
-use crate::limits::MAX_RECORD;
+use crate::limits::{MAX_RECORD, PAYLOAD};
 use crate::wire::auth::Authenticator;
 use crate::wire::codec::{Malformed, Reader, Wire, Writer, tagged};
 
-/// Room for a page in a record.
-const PAGE: usize = MAX_RECORD - 64;
 /// Records after which a journal is written anew.
 const LONG: u32 = 1_024;
 /// Bytes of a record's checksum.
@@ -161,7 +159,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.record(Journal::Begin, &identity, &[], out);
         let mut at = Cursor::START;
         while at != Cursor::END {
-            let mut scratch = [0; PAGE];
+            let mut scratch = [0; PAYLOAD];
             let mut to = Writer::new(&mut scratch);
             let next = self.ledger.write_page(at, &mut to);
             self.record(Journal::Append, &Record::Page {}, to.bytes(), out);

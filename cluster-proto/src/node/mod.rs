@@ -23,6 +23,8 @@ mod vote;
 pub use interface::Mutation;
 pub use interface::{Effect, Journal, Local, Setup, Sink};
 pub use journal::{JournalError, Recall};
+pub(crate) use session::take_number;
+pub(crate) use state::Random;
 pub use state::{CopyState, Counters, PeerView};
 
 use crate::ids::{
@@ -34,7 +36,7 @@ use crate::ledger::types::{Capacity, Observation, Operation, RequestId, Seats};
 use crate::log::Log;
 use crate::wire::auth::Authenticator;
 use crate::wire::message::Role;
-use state::{Backoff, Copy, Forwarding, Founding, Intake, OperatorSession, Peer, Random, Tally};
+use state::{Backoff, Copy, Forwarding, Founding, Intake, OperatorSession, Peer, Tally};
 
 /// The state machine of one board: `B` boards, `G` guests, `D` volumes, `L` log entries.
 #[derive(Clone, Hash)]

@@ -5,10 +5,10 @@ use super::{Node, Sink};
 use crate::ids::Span;
 use crate::ledger::page::Cursor;
 use crate::ledger::types::{Decree, Denied, Operation, Outcome, RequestId};
-use crate::limits::BOARDS_MAX;
+use crate::limits::{BOARDS_MAX, PAYLOAD};
 use crate::wire::auth::Authenticator;
 use crate::wire::codec::Writer;
-use crate::wire::frame::{MAX_BODY, Party, Recipient};
+use crate::wire::frame::{Party, Recipient};
 use crate::wire::message::{Answer, ECHO, Forward, Message, PageHead, Request, Role};
 
 /// How long a board tries to have a command agreed before it says that it cannot.
@@ -38,7 +38,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     }
 
     fn show(&mut self, number: u8, from: Cursor, out: &mut dyn Sink) {
-        let mut scratch = [0; MAX_BODY - 64];
+        let mut scratch = [0; PAYLOAD];
         let mut to = Writer::new(&mut scratch);
         let next = self.ledger.write_page(from, &mut to);
         let head = PageHead {

@@ -4,14 +4,10 @@ use super::{Node, Sink};
 use crate::ids::{BoardId, BoardSet, Index, Span, Tenure};
 use crate::ledger::page::Cursor;
 use crate::ledger::types::{Decree, Entry};
-use crate::limits::{APPEND_ENTRIES, APPEND_RETRY};
+use crate::limits::{APPEND_ENTRIES, APPEND_RETRY, PAYLOAD};
 use crate::wire::auth::Authenticator;
 use crate::wire::codec::{Wire, Writer};
-use crate::wire::frame::MAX_BODY;
 use crate::wire::message::{AppendHead, Appended, Message, Role, read_entries};
-
-/// Room for entries behind the longest head in a frame.
-const PAYLOAD: usize = MAX_BODY - 64;
 
 impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
     Node<A, B, G, D, L>

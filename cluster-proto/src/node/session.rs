@@ -13,7 +13,7 @@ use crate::wire::message::{Hello, KIND_HELLO, Message};
 const WINDOW: u64 = 64;
 
 /// The window of sequence numbers of one session: takes each number once. Returns whether this one is taken.
-fn take_number(top: &mut u64, window: &mut u64, sequence: u64) -> bool {
+pub(crate) fn take_number(top: &mut u64, window: &mut u64, sequence: u64) -> bool {
     if sequence > *top {
         let shift = sequence - *top;
         *window = if shift >= WINDOW { 0 } else { *window << shift };
@@ -55,7 +55,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             Err(refusal) => {
                 match refusal {
                     Refusal::Noise => self.counters.noise += 1,
-                    Refusal::Version(_) => self.counters.version += 1,
+                    Refusal::Version(version) => {
+                        self.counters.version += 1;
+                        self.counters.other_version = version;
+                    }
                     Refusal::Stranger => self.counters.stranger += 1,
                     Refusal::Address => self.counters.address += 1,
                 }

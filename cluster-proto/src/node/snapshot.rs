@@ -5,14 +5,10 @@ use super::{Node, Sink};
 use crate::ids::{BoardId, Index, Span};
 use crate::ledger::Ledger;
 use crate::ledger::page::Cursor;
-use crate::limits::MAX_FRAME;
+use crate::limits::{MAX_FRAME, PAYLOAD};
 use crate::wire::auth::Authenticator;
 use crate::wire::codec::Writer;
-use crate::wire::frame::MAX_BODY;
 use crate::wire::message::{Message, PageAck, PageHead, Role};
-
-/// Room for a page behind the longest head in a frame.
-const PAYLOAD: usize = MAX_BODY - 64;
 
 impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
     /// Makes this ledger the same as `other`, page by page, without a third one on the stack.

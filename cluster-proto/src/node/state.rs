@@ -14,7 +14,7 @@ use crate::wire::message::{Role, Status};
 
 /// SplitMix64: spreads 64 bits of entropy over as many numbers as are needed. Nothing here has to be secret, only different.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
     pub fn next(&mut self) -> u64 {
@@ -267,6 +267,8 @@ pub struct Counters {
     pub noise: u64,
     /// Frames of another version.
     pub version: u64,
+    /// The version of the newest of them. Nobody vouches for it: it is a hint that a board of another version is about.
+    pub other_version: u8,
     /// Frames of another cluster.
     pub stranger: u64,
     /// Frames for somebody else, or from nobody.
@@ -311,6 +313,7 @@ impl Counters {
         accepted: 0,
         noise: 0,
         version: 0,
+        other_version: 0,
         stranger: 0,
         address: 0,
         forged: 0,
@@ -338,6 +341,8 @@ pub struct PeerView {
     pub heard: bool,
     /// Whether it hears this board.
     pub hears_us: bool,
+    /// The newest version of the protocol that it says it could speak; zero when it has said nothing yet.
+    pub speaks: u8,
     /// How long its silence would be tolerated.
     pub patience: Span,
 }
@@ -433,6 +438,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             incarnation: peer.incarnation,
             heard: peer.detector.hears(self.now),
             hears_us: peer.hears.has(self.board),
+            speaks: peer.status.as_ref().map_or(0, |status| status.speaks),
             patience: peer.detector.patience(),
         })
     }

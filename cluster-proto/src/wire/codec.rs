@@ -289,12 +289,12 @@ impl<T: Wire, const N: usize> Wire for heapless::Vec<T, N> {
 
 impl<const N: usize> Wire for heapless::String<N> {
     fn put(&self, to: &mut Writer<'_>) -> Result<(), Full> {
-        u8::try_from(self.len()).map_err(|_| Full)?.put(to)?;
+        u16::try_from(self.len()).map_err(|_| Full)?.put(to)?;
         to.put(self.as_bytes())
     }
 
     fn get(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let length = u8::get(from)?;
+        let length = u16::get(from)?;
         let text =
             core::str::from_utf8(from.take(usize::from(length))?).map_err(|_| Malformed::Text)?;
         Self::try_from(text).map_err(|_| Malformed::Range)

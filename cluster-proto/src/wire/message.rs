@@ -35,6 +35,8 @@ choice! {
 record! {
     /// What a board says about itself at every interval.
     Status {
+        /// The newest version of the protocol that it could speak; it speaks the one of its frames. So a cluster in the middle of an update is seen.
+        speaks: u8,
         /// Its era.
         era: Era,
         /// Its memory.

@@ -90,7 +90,8 @@ impl Oracle {
 
     /// A board has died.
     pub fn died(&mut self, board: usize, machines: &[Machine]) {
-        if machines[board].disk.is_none() {
+        let disk = machines[board].disk.as_ref();
+        if disk.is_none_or(|disk| disk.records.is_empty()) {
             self.alive.remove(&machines[board].node.memory());
         }
     }

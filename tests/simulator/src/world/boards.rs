@@ -112,7 +112,8 @@ impl World {
             let records = disk.find();
             match machine.node.recall(records.iter().map(Vec::as_slice)) {
                 Ok(Recall::Remembered) => self.stats.see("recalled"),
-                Ok(Recall::Nothing) => {}
+                // It may have been let in, and died before its disk had anything of it.
+                Ok(Recall::Nothing) => self.oracle.forgot(memory),
                 Err(_) => {
                     self.stats.see("journal_refused");
                     disk.records.clear();

@@ -1,0 +1,175 @@
+//! A cluster's first ledger, made from its manifest: the same on every board, whichever board the package is for.
+
+use core::fmt;
+
+use crate::ids::{BoardId, BoardSet, GuestId, Incarnation, Index, Tenure};
+use crate::ledger::Ledger;
+use crate::ledger::types::{
+    Board, Capacity, CommandLine, Denied, GuestSpec, Image, Name, Volume, VolumeKind, Wanted,
+};
+use crate::limits::SEATS;
+use crate::manifest::{self, Backing, ManifestView};
+
+/// Why a manifest makes no ledger. Whoever packs it asks too, so that a board never has to say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstError {
+    /// The ledger has no room for so many boards.
+    Boards,
+    /// The guest with this number does not fit.
+    Guest(u8, Denied),
+    /// A disk of the guest with this number does not fit.
+    Disk(u8, Denied),
+    /// The image with this number does not fit.
+    Image(u16),
+    /// The guest with this number names an image that is not there.
+    NoImage(u8),
+}
+
+impl fmt::Display for FirstError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = |denied: &Denied| match denied {
+            Denied::Capacity => "there is no room for more",
+            Denied::Taken => "its name is taken",
+            _ => "it is out of range",
+        };
+        match self {
+            Self::Boards => write!(f, "there are more boards than the ledger has room for"),
+            Self::Guest(at, denied) => write!(f, "guest {at}: {}", why(denied)),
+            Self::Disk(at, denied) => write!(f, "a disk of guest {at}: {}", why(denied)),
+            Self::Image(at) => write!(f, "image {at}: there is no room for more"),
+            Self::NoImage(at) => write!(f, "guest {at} names an image that is not there"),
+        }
+    }
+}
+
+impl core::error::Error for FirstError {}
+
+/// Fills the empty `ledger` with what `manifest` describes: no seat is taken, no board is in, and no guest runs. Its checksum is the digest by which
+/// boards see that they were packed alike ([`crate::node::Setup::manifest`]).
+///
+/// # Errors
+/// [`FirstError`] when it does not fit; the ledger is of no use then.
+pub fn first_ledger<const B: usize, const G: usize, const D: usize>(
+    manifest: &ManifestView<'_>,
+    ledger: &mut Ledger<B, G, D>,
+) -> Result<u64, FirstError> {
+    let boards = usize::from(manifest.summary().boards);
+    let voters = voters(boards);
+    for (at, board) in manifest.boards().enumerate() {
+        // A manifest has at most 16 boards.
+        let id = BoardId(at as u8);
+        let slot = ledger.boards.get_mut(at).ok_or(FirstError::Boards)?;
+        *slot = Some(first_board(&board, at < voters));
+        if at < voters && !ledger.seats.add(id) {
+            return Err(FirstError::Boards);
+        }
+    }
+    let everywhere = BoardSet(u64::MAX.checked_shr(64 - boards as u32).unwrap_or(0));
+    for (at, image) in manifest.images().enumerate() {
+        let held = Image {
+            digest: image.digest.0,
+            size: u64::from(image.length),
+            held: everywhere,
+        };
+        // A manifest has at most 384 images.
+        let room = ledger.images.push(held);
+        room.map_err(|_| FirstError::Image(at as u16))?;
+    }
+    for (at, guest) in manifest.guests().enumerate() {
+        // A manifest has at most 64 guests.
+        first_guest(at as u8, &guest, ledger)?;
+    }
+    Ok(ledger.checksum())
+}
+
+/// How many of so many boards vote: an odd number, since one more than that survives no more losses.
+fn voters(boards: usize) -> usize {
+    let most = boards.min(SEATS);
+    most - usize::from(most > 0 && most.is_multiple_of(2))
+}
+
+fn first_board(board: &manifest::Board, votes: bool) -> Board {
+    Board {
+        name: Name::try_from(board.name.as_str()).unwrap_or_default(),
+        votes,
+        witness: false,
+        drained: false,
+        disarmed: false,
+        incarnation: Incarnation(0),
+        tenure: Tenure(0),
+        fenced_at: Index(0),
+        // A board says what it has when it is let in.
+        capacity: Capacity {
+            memory_mib: 0,
+            cores: 0,
+            class: 0,
+        },
+    }
+}
+
+/// Adds a guest with its disks.
+fn first_guest<const B: usize, const G: usize, const D: usize>(
+    at: u8,
+    guest: &manifest::Guest,
+    ledger: &mut Ledger<B, G, D>,
+) -> Result<(), FirstError> {
+    let image = |number: manifest::ImageNumber, ledger: &Ledger<B, G, D>| {
+        let image = ledger.images.get(usize::from(number.0));
+        image
+            .map(|image| image.digest)
+            .ok_or(FirstError::NoImage(at))
+    };
+    // What a guest may write over an image is kept in memory.
+    let overlays = guest.disks.iter().map(|disk| match disk.backing {
+        Backing::Ephemeral { overlay, .. } => overlay.map_or(0, manifest::MemoryMib::get),
+        Backing::Local { .. } => 0,
+    });
+    let spec = GuestSpec {
+        name: Name::try_from(guest.name.as_str()).unwrap_or_default(),
+        memory_mib: overlays.fold(guest.memory.get(), u32::saturating_add),
+        vcpus: u16::from(guest.vcpus.get()),
+        class: 0,
+        priority: guest.priority.0,
+        apart: 0,
+        allowed: BoardSet(0),
+        wanted: Wanted::Running,
+        mac: guest.nics.first().map_or([0; 6], |nic| nic.mac.octets()),
+        kernel: image(guest.kernel, ledger)?,
+        initrd: guest
+            .initrd
+            .map_or(Ok([0; 32]), |initrd| image(initrd, ledger))?,
+        command_line: CommandLine::try_from(guest.command_line.as_str()).unwrap_or_default(),
+    };
+    let made = ledger.create_guest(&spec);
+    let id = GuestId(made.map_err(|denied| FirstError::Guest(at, denied))?);
+    for disk in &guest.disks {
+        let volume = match &disk.backing {
+            Backing::Ephemeral {
+                image: of, size, ..
+            } => Volume {
+                name: Name::try_from(disk.serial.as_str()).unwrap_or_default(),
+                guest: id,
+                kind: VolumeKind::Ephemeral,
+                board: BoardId(0),
+                size_mib: u32::try_from(size.bytes().div_ceil(1 << 20)).unwrap_or(u32::MAX),
+                image: image(*of, ledger)?,
+            },
+            // Its size is the board's to know.
+            Backing::Local { volume } => Volume {
+                name: Name::try_from(volume.as_str()).unwrap_or_default(),
+                guest: id,
+                kind: VolumeKind::Local,
+                board: BoardId(guest.first_board().0),
+                size_mib: 0,
+                image: [0; 32],
+            },
+        };
+        match ledger.create_volume(&volume) {
+            Ok(_) => {}
+            // Two disks over one volume that is only read.
+            Err(Denied::Taken) if volume.kind == VolumeKind::Local => {}
+            Err(denied) => return Err(FirstError::Disk(at, denied)),
+        }
+    }
+    Ok(())
+}
