@@ -58,6 +58,8 @@ pub enum Mutation {
     CounterOnly,
     /// A voter accepts fences as soon as it has booted or its configuration has changed.
     NoQuietTime,
+    /// A reform is carried out whatever others may remember.
+    ReformUnasked,
 }
 
 /// What a driver is to do. Effects are carried out in order; whatever follows a `Persist` waits until that is durable.

@@ -97,6 +97,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if led || followed || self.role == Role::Leader {
             return Some(Denied::NotAlone);
         }
+        #[cfg(feature = "mutations")]
+        if self.mutated(super::Mutation::ReformUnasked) {
+            return None;
+        }
         let member = self.may_vote();
         let mut remember = usize::from(member);
         for (_, board, _) in self.ledger.seats.iter().filter(|seat| seat.1 != self.board) {

@@ -1,5 +1,5 @@
 //! Bytes from the network into a board, by both ways: as they are (headers, tags, sessions), and with a right tag from a known peer
-//! (every message and what it does).
+//! or operator (every message and what it does).
 #![no_main]
 
 use std::sync::Mutex;
@@ -53,23 +53,23 @@ fn boot(node: &mut Board0) {
     });
 }
 
-fn sealed(kind: u8, body: &[u8], sequence: u64) -> Vec<u8> {
+fn sealed(sender: Party, kind: u8, body: &[u8], sequence: u64) -> Vec<u8> {
     let auth = ClusterKey::new(&[3; 32]);
     let mut buffer = [0; cluster_proto::limits::MAX_FRAME];
     let length = body.len().min(frame::MAX_BODY);
     buffer[HEADER..HEADER + length].copy_from_slice(&body[..length]);
     let recipient = Recipient::One(Party::Board(BoardId(0)));
     let envelope =
-        Envelope { cluster: CLUSTER, kind, sender: Party::Board(BoardId(1)), recipient, incarnation: PEER, sequence };
-    let life = auth.life(1, PEER);
+        Envelope { cluster: CLUSTER, kind, sender, recipient, incarnation: PEER, sequence };
+    let life = auth.life(sender.number(), PEER);
     let whole = frame::seal(&mut buffer, length, &envelope, |covered| auth.tag(&life, covered));
     buffer[..whole].to_vec()
 }
 
-/// Answers the board's challenge, so that it takes the peer for alive.
-fn meet(node: &mut Board0) {
+/// Answers the board's challenge, so that it takes the sender for alive.
+fn meet(node: &mut Board0, sender: Party) {
     let mut challenge = 0;
-    node.receive(Micros(10), &sealed(2, &[], 1), &mut |effect: Effect<'_>| {
+    node.receive(Micros(10), &sealed(sender, 2, &[], 1), &mut |effect: Effect<'_>| {
         if let Effect::Send { frame, .. } = effect
             && let Ok(view) = frame::view(frame, CLUSTER)
             && view.kind == KIND_HELLO
@@ -81,20 +81,23 @@ fn meet(node: &mut Board0) {
     let mut body = [0; 16];
     let hello = Message::Hello(Hello { challenge: 0, answer: challenge });
     assert!(hello.put(&mut Writer::new(&mut body)).is_ok());
-    assert!(node.receive(Micros(20), &sealed(KIND_HELLO, &body, 2), &mut |_: Effect<'_>| {}), "the session did not begin");
+    assert!(node.receive(Micros(20), &sealed(sender, KIND_HELLO, &body, 2), &mut |_: Effect<'_>| {}), "the session did not begin");
 }
 
 fuzz_target!(|data: &[u8]| {
     let Ok(mut node) = NODE.lock() else { return };
     boot(&mut node);
     node.receive(Micros(5), data, &mut |_: Effect<'_>| {});
-    meet(&mut node);
+    let senders = [Party::Board(BoardId(1)), Party::Operator(200)];
+    senders.map(|sender| meet(&mut node, sender));
     // Frames from the data: kind, length, body; between them time goes on.
     let (mut rest, mut now, mut sequence) = (data, 30, 3);
     while let [kind, length, pause, tail @ ..] = rest {
         let length = usize::from(*length).min(tail.len());
         now += u64::from(*pause) * 1_000;
-        node.receive(Micros(now), &sealed(*kind % 18, &tail[..length], sequence), &mut |_: Effect<'_>| {});
+        let sender = senders[usize::from(*kind >> 7)];
+        let frame = sealed(sender, *kind % 18, &tail[..length], sequence);
+        node.receive(Micros(now), &frame, &mut |_: Effect<'_>| {});
         node.tick(Micros(now), &mut |_: Effect<'_>| {});
         rest = &tail[length..];
         sequence += 1;

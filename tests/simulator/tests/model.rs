@@ -117,6 +117,12 @@ mod mutations {
     }
 
     #[test]
+    fn a_reform_that_asks_nobody_is_seen() {
+        let faults = [Isolate(2), Reform(2, 2)];
+        demand(Mutation::ReformUnasked, scope(false, 300, 6, &faults));
+    }
+
+    #[test]
     fn missing_quiet_time_is_seen() {
         let faults = [
             None,

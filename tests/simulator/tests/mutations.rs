@@ -81,6 +81,11 @@ fn an_amnesiac_that_counts_is_seen() {
 }
 
 #[test]
+fn a_reform_that_asks_nobody_is_seen() {
+    demand(Mutation::ReformUnasked);
+}
+
+#[test]
 fn a_forgotten_vote_is_seen() {
     demand(Mutation::VoteForgotten);
 }

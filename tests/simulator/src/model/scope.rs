@@ -27,6 +27,8 @@ pub enum Fault {
     Reboot(u8, u8),
     /// An order is given to a board, while another is cut off.
     Order(u8, u8),
+    /// A reform is ordered at a board, while another is cut off. Boards without power or a disk are said to be lost, which is true.
+    Reform(u8, u8),
     /// Time goes on, and only this board looks at its clock; nothing arrives.
     Only(u8),
     /// What was sent first arrives, and nothing else happens.
@@ -69,6 +71,7 @@ impl Scope {
                 Fault::Hold(board),
             ]);
             faults.extend([Fault::Crash(board), Fault::Boot(board), Fault::Again(board)]);
+            faults.push(Fault::Reform(board, board));
             faults.extend(
                 (0..VOTERS as u8)
                     .filter(|to| *to != board)
@@ -111,7 +114,7 @@ impl Model for Scope {
             | Fault::Stop(board)
             | Fault::Hold(board)
             | Fault::Again(board) => on(*board),
-            Fault::Order(board, _) => on(*board),
+            Fault::Order(board, _) | Fault::Reform(board, _) => on(*board),
             Fault::Cut(from, to) => on(*from) && on(*to),
             Fault::Only(board) => on(*board),
             Fault::Deliver => !state.mail.is_empty(),
