@@ -4,8 +4,9 @@
 //! when the result is read in that order. So [`Sum::add`] adds aligned 64-bit words, two instructions for each and one for each two
 //! loads, and puts the bytes of the result right if the data began at an odd address.
 
-/// Words of 64 bits in an unrolled step.
-const STEP: usize = 16;
+/// Words of 64 bits in an unrolled step: of most of the data, and of what then is left.
+const LARGE: usize = 16;
+const SMALL: usize = 4;
 
 /// A sum of data that comes in pieces, of any length and alignment.
 #[derive(Clone, Copy, Debug, Default)]
@@ -26,17 +27,17 @@ impl Sum {
     }
 
     /// Adds data.
+    #[inline]
     pub fn add(&mut self, data: &[u8]) {
         // SAFETY: eight bytes are a word, whatever they are.
         let (head, words, tail) = unsafe { data.align_to::<u64>() };
-        let mut piece = u64::from(fold(words_sum(words))) + u64::from(fold(bytes_word(tail)));
-        if !head.len().is_multiple_of(2) {
-            piece = u64::from(fold(piece).swap_bytes());
-        }
+        let mut piece = fold(add(words_sum(words), bytes_word(tail)));
         if !head.is_empty() {
-            piece += u64::from(fold(bytes_word(head)));
+            if !head.len().is_multiple_of(2) {
+                piece = piece.swap_bytes();
+            }
+            piece = fold(u64::from(piece) + u64::from(fold(bytes_word(head))));
         }
-        let piece = fold(piece);
         self.total += u64::from(if self.odd { piece.swap_bytes() } else { piece });
         self.odd ^= !data.len().is_multiple_of(2);
     }
@@ -65,38 +66,42 @@ impl Sum {
 /// Up to seven bytes as a word, followed by zeros.
 #[inline]
 fn bytes_word(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    for (to, from) in word.iter_mut().zip(bytes) {
-        *to = *from;
-    }
-    u64::from_ne_bytes(word)
+    let lowest_first = |word: u64, &byte: &u8| word << 8 | u64::from(byte);
+    bytes.iter().rev().fold(0, lowest_first).to_le()
+}
+
+/// Adds modulo 2^64 - 1.
+#[inline]
+fn add(a: u64, b: u64) -> u64 {
+    let (sum, carry) = a.overflowing_add(b);
+    // Where it carries, the sum is not all ones.
+    sum.wrapping_add(u64::from(carry))
 }
 
 /// Sums words modulo 2^64 - 1.
 #[inline]
 fn words_sum(words: &[u64]) -> u64 {
-    let (steps, rest) = words.as_chunks::<STEP>();
-    let (mut sum, mut carries) = (0u64, 0u64);
-    for step in steps {
-        let mut carry = false;
-        for &word in step {
-            (sum, carry) = sum.carrying_add(word, carry);
-        }
-        carries = carries.wrapping_add(u64::from(carry));
+    let (large, rest) = words.as_chunks::<LARGE>();
+    let (small, rest) = rest.as_chunks::<SMALL>();
+    let sum = large.iter().fold(0, step);
+    let sum = small.iter().fold(sum, step);
+    rest.iter().fold(sum, |sum, &word| add(sum, word))
+}
+
+/// Adds so many words, in which the carry of one addition goes into the next.
+#[inline]
+fn step<const N: usize>(sum: u64, words: &[u64; N]) -> u64 {
+    let (mut sum, mut carry) = (sum, false);
+    for &word in words {
+        (sum, carry) = sum.carrying_add(word, carry);
     }
-    for &word in rest {
-        let carry;
-        (sum, carry) = sum.overflowing_add(word);
-        carries = carries.wrapping_add(u64::from(carry));
-    }
-    let (sum, carry) = sum.overflowing_add(carries);
-    sum.wrapping_add(u64::from(carry))
+    add(sum, u64::from(carry))
 }
 
 /// Reduces a sum to 16 bits, modulo 2^16 - 1.
 #[inline]
 fn fold(sum: u64) -> u16 {
-    let sum = (sum >> 32) + (sum & 0xffff_ffff);
+    // At most 2^33, then 2^18, then 2^16 + 3, then 2^16 - 1.
     let sum = (sum >> 32) + (sum & 0xffff_ffff);
     let sum = (sum >> 16) + (sum & 0xffff);
     let sum = (sum >> 16) + (sum & 0xffff);

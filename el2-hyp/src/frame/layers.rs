@@ -119,6 +119,12 @@ impl Layers {
         routed: false,
     };
 
+    /// The offsets of the network's header and the transport's.
+    #[inline]
+    pub(super) fn places(&self) -> (usize, usize) {
+        (self.network_at.into(), self.transport_at.into())
+    }
+
     /// Reads the headers in a frame's first bytes, at most 255 of them.
     #[inline]
     pub fn read(head: &[u8]) -> Self {

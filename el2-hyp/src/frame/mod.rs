@@ -77,39 +77,16 @@ impl<'a> Frame<'a> {
         Ok(frame)
     }
 
-    /// A guest's frame of `length` bytes: `head` is a copy of the first [`HEAD`] of them, or of all, and `rest` reads the others. `header` says
-    /// what the guest leaves to the device, which has offered `taken`.
-    ///
-    /// # Errors
-    /// If its length cannot be, or if what it leaves to the device makes no sense for what it is.
-    #[inline]
-    pub fn from_guest(
-        head: &'a [u8],
-        rest: Reader<'a>,
-        length: usize,
-        header: &VirtioNetHeader,
-        taken: Taken,
-    ) -> Result<Self, Malformed> {
-        debug_assert!(head.len() == length.min(HEAD));
-        if length < layers::ETHERNET {
-            return Err(Malformed::Short);
-        }
-        let layers = Layers::read(head);
-        let offload = Offload::check(header, taken, &layers, head.len(), length)?;
-        let longest = match offload {
-            Offload::Segments { .. } => MAX_UNCUT,
-            _ => MAX_WIRE,
-        };
-        if length > longest {
-            return Err(Malformed::Long);
-        }
-        Ok(Self {
+    /// A guest's frame that [`Checked`] has found sound: `head` is what it looked at, and `rest` reads what follows.
+    #[inline(always)]
+    pub fn from_guest(head: &'a [u8], rest: Reader<'a>, checked: Checked) -> Self {
+        Self {
             head,
             rest: Some(rest),
-            length,
-            layers,
-            offload,
-        })
+            length: checked.length,
+            layers: checked.layers,
+            offload: checked.offload,
+        }
     }
 
     /// Where it goes.
@@ -165,6 +142,53 @@ impl<'a> Frame<'a> {
             head: self.head,
             rest: self.rest.clone(),
         }
+    }
+}
+
+/// What is known of a guest's frame once its headers were read.
+#[derive(Clone, Copy, Debug)]
+pub struct Checked {
+    length: usize,
+    layers: Layers,
+    offload: Offload,
+}
+
+impl Checked {
+    /// Looks at a guest's frame of `length` bytes, by `head`, a copy of the first [`HEAD`] of them, or of all. `header` says what the
+    /// guest leaves to the device, which has offered `taken`.
+    ///
+    /// # Errors
+    /// If its length cannot be, or if what it leaves to the device makes no sense for what it is.
+    #[inline]
+    pub fn new(
+        head: &[u8],
+        length: usize,
+        header: &VirtioNetHeader,
+        taken: Taken,
+    ) -> Result<Self, Malformed> {
+        debug_assert!(head.len() == length.min(HEAD));
+        if length < layers::ETHERNET {
+            return Err(Malformed::Short);
+        }
+        let layers = Layers::read(head);
+        let offload = Offload::check(header, taken, &layers, head.len(), length)?;
+        let longest = match offload {
+            Offload::Segments { .. } => MAX_UNCUT,
+            _ => MAX_WIRE,
+        };
+        if length > longest {
+            return Err(Malformed::Long);
+        }
+        Ok(Self {
+            length,
+            layers,
+            offload,
+        })
+    }
+
+    /// What is left to the device.
+    pub fn offload(&self) -> Offload {
+        self.offload
     }
 }
 

@@ -22,20 +22,54 @@ pub struct Finished<'f, 'a> {
     source: Source<'f>,
     part: usize,
     parts: usize,
+    sums: Sums,
+}
+
+/// Sums of what all parts have in common.
+#[derive(Default)]
+struct Sums {
+    /// Of the IPv4 header but for its length, identification and checksum.
+    network: Sum,
+    /// Of the pseudo header but for the length.
+    pseudo: Sum,
+}
+
+impl Sums {
+    fn new(head: &[u8], network: Network, network_at: usize, transport_at: usize) -> Self {
+        let mut sums = Self::default();
+        let packet = &head[network_at..transport_at];
+        if network == Network::V4 {
+            sums.network.add(&packet[..2]);
+            sums.network.add(&packet[6..10]);
+            sums.network.add(&packet[12..]);
+            sums.pseudo.add(&packet[12..20]);
+        } else {
+            sums.pseudo.add(&packet[8..40]);
+        }
+        sums.pseudo.add_u16(TCP);
+        sums
+    }
 }
 
 impl<'f, 'a> Finished<'f, 'a> {
+    #[inline]
     pub(super) fn new(frame: &'f Frame<'a>) -> Self {
-        let mut source = frame.bytes();
-        if let Offload::Segments { headers, .. } = frame.offload {
-            source.skip(usize::from(headers));
-        }
-        Self {
+        let mut finished = Self {
             frame,
-            source,
+            source: frame.bytes(),
             part: 0,
             parts: frame.parts(),
+            sums: Sums::default(),
+        };
+        if let Offload::Segments {
+            network, headers, ..
+        } = frame.offload
+        {
+            finished.source.skip(usize::from(headers));
+            let (network_at, transport_at) = frame.layers.places();
+            finished.sums = Sums::new(frame.head, network, network_at, transport_at);
         }
+        finished
     }
 
     /// How many are still to be written.
@@ -52,25 +86,13 @@ impl<'f, 'a> Finished<'f, 'a> {
         if self.part == self.parts {
             return None;
         }
-        let frame = self.frame;
-        let length = match frame.offload {
-            Offload::None => {
-                self.source.read(&mut to[..frame.length]);
-                frame.length
-            }
-            Offload::Checksum { start, offset } => {
-                let to = &mut to[..frame.length];
-                self.source.read(to);
-                let mut sum = Sum::new();
-                sum.add(&to[usize::from(start)..]);
-                put(to, usize::from(start + offset), sum.complement());
-                frame.length
-            }
+        let length = match self.frame.offload {
             Offload::Segments {
                 network,
                 size,
                 headers,
             } => self.write_segment(to, network, usize::from(size), usize::from(headers)),
+            _ => self.frame.write_whole(to),
         };
         self.part += 1;
         Some(length)
@@ -90,24 +112,15 @@ impl<'f, 'a> Finished<'f, 'a> {
         copy_slice(head, &self.frame.head[..headers]);
         self.source.read(data);
 
-        let network_at = usize::from(self.frame.layers.network_at);
-        let tcp_at = usize::from(self.frame.layers.transport_at);
+        let (network_at, tcp_at) = self.frame.layers.places();
+        let length = (to.len() - network_at) as u16;
         match network {
-            Network::V4 => self.change_v4(&mut to[network_at..], tcp_at - network_at),
-            _ => {
-                let length = to.len() - network_at - 40;
-                put(to, network_at + 4, (length as u16).to_be_bytes());
-            }
+            Network::V4 => self.change_v4(&mut to[network_at..], length),
+            _ => put(to, network_at + 4, (length - 40).to_be_bytes()),
         }
         self.change_tcp(&mut to[tcp_at..], before as u32);
 
-        let mut sum = Sum::new();
-        let addresses = match network {
-            Network::V4 => network_at + 12..network_at + 20,
-            _ => network_at + 8..network_at + 40,
-        };
-        sum.add(&to[addresses]);
-        sum.add_u16(TCP);
+        let mut sum = self.sums.pseudo;
         sum.add_u16((to.len() - tcp_at) as u16);
         sum.add(&to[tcp_at..]);
         put(to, tcp_at + usize::from(TCP_CHECKSUM), sum.complement());
@@ -115,18 +128,14 @@ impl<'f, 'a> Finished<'f, 'a> {
     }
 
     /// Length, identification and checksum of a part's IPv4 header.
-    fn change_v4(&self, packet: &mut [u8], header: usize) {
-        let length = packet.len() as u16;
-        put(packet, 2, length.to_be_bytes());
+    fn change_v4(&self, packet: &mut [u8], length: u16) {
         let first = u16::from_be_bytes([packet[4], packet[5]]);
-        put(
-            packet,
-            4,
-            first.wrapping_add(self.part as u16).to_be_bytes(),
-        );
-        put(packet, 10, [0; 2]);
-        let mut sum = Sum::new();
-        sum.add(&packet[..header]);
+        let id = first.wrapping_add(self.part as u16);
+        let mut sum = self.sums.network;
+        sum.add_u16(length);
+        sum.add_u16(id);
+        put(packet, 2, length.to_be_bytes());
+        put(packet, 4, id.to_be_bytes());
         put(packet, 10, sum.complement());
     }
 
@@ -141,6 +150,24 @@ impl<'f, 'a> Finished<'f, 'a> {
             tcp[13] &= !(FIN | PSH);
         }
         put(tcp, usize::from(TCP_CHECKSUM), [0; 2]);
+    }
+}
+
+impl Frame<'_> {
+    /// Writes a frame that is not to be cut to the start of `to`, with its checksum filled in if need be, and says how long it is.
+    ///
+    /// # Panics
+    /// If `to` is shorter than the frame.
+    #[inline]
+    pub fn write_whole(&self, to: &mut [u8]) -> usize {
+        let to = &mut to[..self.length];
+        self.bytes().read(to);
+        if let Offload::Checksum { start, offset } = self.offload {
+            let mut sum = Sum::new();
+            sum.add(&to[usize::from(start)..]);
+            put(to, usize::from(start + offset), sum.complement());
+        }
+        self.length
     }
 }
 

@@ -11,7 +11,7 @@
 mod tests;
 
 use super::{MAX_PORTS, PortId};
-use crate::frame::{Frame, MAX_PARTS};
+use crate::frame::{Frame, MAX_PARTS, Offload};
 use crate::gate::{Permit, Ticks};
 
 /// Slots that are counted, at most.
@@ -114,13 +114,23 @@ impl<W: Wire> Uplink<W> {
                 return Sending::Wait;
             }
         }
+        let put = match frame.offload() {
+            Offload::Segments { .. } => self.put_parts(from, frame),
+            _ => self.put(from, |slot| frame.write_whole(slot)),
+        };
+        if put { Sending::Sent } else { Sending::Down }
+    }
+
+    /// Cuts a frame, for whose parts there is room; whether the card took all of them.
+    #[inline(never)]
+    fn put_parts(&mut self, from: PortId, frame: &Frame) -> bool {
         let mut finished = frame.finish();
         while finished.left() > 0 {
             if !self.put(from, |slot| finished.write_next(slot).unwrap_or(0)) {
-                return Sending::Down;
+                return false;
             }
         }
-        Sending::Sent
+        true
     }
 
     /// Hands a frame of the board itself to the card, which `write` writes (at most [`MAX_WIRE`](crate::frame::MAX_WIRE) bytes) and measures; whether there was room.

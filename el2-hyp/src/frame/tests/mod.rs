@@ -44,13 +44,9 @@ fn from_guest<T>(
     let mut head = [0; HEAD];
     let mut reader = chain.reader(&ram);
     let read = reader.read(&mut head).unwrap();
-    body(Frame::from_guest(
-        &head[..read],
-        reader,
-        bytes.len(),
-        &header,
-        taken,
-    ))
+    let head = &head[..read];
+    let checked = Checked::new(head, bytes.len(), &header, taken);
+    body(checked.map(|checked| Frame::from_guest(head, reader, checked)))
 }
 
 /// A TCP packet's parts, for building and for taking apart again.

@@ -3,7 +3,7 @@
 use super::taken_by_device;
 use crate::device::virtio::chain::Chain;
 use crate::device::virtio::queue::{Layout, Queue, QueueError};
-use crate::frame::{Frame, HEAD, Malformed, Taken, VirtioNetHeader};
+use crate::frame::{Checked, Frame, HEAD, Malformed, Taken, VirtioNetHeader};
 use crate::memory::GuestMemory;
 
 /// Bytes before a frame.
@@ -123,11 +123,10 @@ impl Transmit {
             .unwrap_or((&[0; BEFORE], &[]));
         let length = (chain.readable_bytes() as usize).saturating_sub(BEFORE);
         let header = VirtioNetHeader::from_bytes(header);
-        let sent = match Frame::from_guest(head, reader, length, &header, taken) {
-            Ok(frame) => send(Ok(&frame)),
-            Err(malformed) => send(Err(malformed)),
-        };
-        Ok(sent)
+        match Checked::new(head, length, &header, taken) {
+            Ok(checked) => Ok(send(Ok(&Frame::from_guest(head, reader, checked)))),
+            Err(malformed) => Ok(send(Err(malformed))),
+        }
     }
 
     /// Whether what was sent since this was last asked calls for an interrupt.
