@@ -183,19 +183,21 @@ fn range(chain: &Chain, memory: &GuestMemory, shape: &Shape) -> Result<(Range, u
 /// The 16 bytes that lie `skip` bytes into what the device reads, as one little-endian number.
 #[inline]
 fn read(chain: &Chain, memory: &GuestMemory, skip: u32) -> Option<u128> {
-    let mut bytes = [0; 16];
-    match chain.readable().first() {
-        Some(first) if skip == 0 && first.length >= 16 => {
-            memory.read(first.ipa, &mut bytes).ok()?
-        }
-        _ => {
-            let mut reader = chain.reader(memory);
-            reader.skip(skip as usize);
-            let read = reader.read(&mut bytes).ok()?;
-            (read == bytes.len()).then_some(())?;
-        }
+    if let Some(first) = chain.readable().first()
+        && skip == 0
+        && first.length >= 16
+        && first.ipa.is_aligned(8)
+    {
+        // As every driver has its header.
+        let low = memory.load_u64(first.ipa).ok()?;
+        let high = memory.load_u64(Ipa(first.ipa.0 + 8)).ok()?;
+        return Some(u128::from(low) | u128::from(high) << 64);
     }
-    Some(u128::from_le_bytes(bytes))
+    let mut bytes = [0; 16];
+    let mut reader = chain.reader(memory);
+    reader.skip(skip as usize);
+    let read = reader.read(&mut bytes).ok()?;
+    (read == bytes.len()).then(|| u128::from_le_bytes(bytes))
 }
 
 /// The buffers of the data of a read.
