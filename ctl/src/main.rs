@@ -1,10 +1,12 @@
 //! `hearth`, the operator's tool.
 //!
 //! One verb a module, each with its clap arguments and a `run`: [`pack`] makes a board's boot package,
-//! [`show`] looks into one, [`symbolize`] puts names to a board's backtrace, [`volume`] makes the volumes on a board's disk. What a verb finds wrong in the
+//! [`show`] looks into one, [`symbolize`] puts names to a board's backtrace, [`volume`] makes the volumes on a board's disk, and
+//! [`lab`] runs boards under QEMU. What a verb finds wrong in the
 //! operator's files is a list of [`source::Problem`]s; [`report`] prints those and every other outcome, for people or as
 //! JSON, and chooses the exit code.
 
+mod lab;
 mod pack;
 mod report;
 mod show;
@@ -30,6 +32,7 @@ struct Arguments {
 /// What to do.
 #[derive(Subcommand)]
 enum Verb {
+    Lab(lab::Arguments),
     Pack(pack::Arguments),
     Show(show::Arguments),
     Symbolize(symbolize::Arguments),
@@ -39,6 +42,7 @@ enum Verb {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.verb {
+        Verb::Lab(verb) => lab::run(verb),
         Verb::Pack(verb) => pack::run(verb).map(report::Answer::from),
         Verb::Show(verb) => show::run(verb).map(report::Answer::from),
         Verb::Symbolize(verb) => symbolize::run(verb).map(report::Answer::from),

@@ -38,13 +38,13 @@ use progress::Progress;
 #[command(after_long_help = concat_help())]
 pub struct Arguments {
     /// The description of the cluster.
-    cluster: PathBuf,
+    pub cluster: PathBuf,
     /// Where to write the package; the board's loader gives it to the image as its initrd.
     #[arg(short, long, value_name = "FILE")]
-    output: PathBuf,
+    pub output: PathBuf,
     /// Which of the cluster's boards the package is for; needed where there are several.
     #[arg(long, value_name = "NAME")]
-    board: Option<String>,
+    pub board: Option<String>,
 }
 
 /// The long help's last part: the file's format by example.

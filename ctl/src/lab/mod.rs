@@ -1,0 +1,37 @@
+//! `hearth lab`: boards under QEMU on one machine, on an Ethernet that can be made to misbehave.
+//!
+//! A lab is one process. `up` starts it; every other verb is a request to it over a socket.
+//!
+//! ```text
+//! hearth lab VERB ── client ──► supervisor ── board ──► QEMU, one a board
+//!   (verbs, up, attach)             │ ports ◄──frames──┘
+//!                                   ├─ switch      who gets a frame, when, and what is wrong with it
+//!                                   └─ forwarder   a TCP of its own, for clients of this machine
+//! ```
+//!
+//! Read [`switch`] first, which is pure logic; then [`ports`] and [`forward`], what lies behind its ports; [`plan`], [`spawn`], [`scrollback`] and
+//! [`board`]; [`supervisor`], which has them all; [`protocol`] and [`client`]; [`describe`], [`up`], [`attach`] and [`verbs`], the operator's side.
+
+mod attach;
+mod board;
+mod client;
+mod describe;
+mod forward;
+mod pcap;
+mod plan;
+mod ports;
+mod protocol;
+mod scrollback;
+mod show;
+mod spawn;
+mod supervisor;
+mod switch;
+mod up;
+mod verbs;
+
+pub use verbs::{Arguments, run};
+
+/// An answer as JSON; only maps with keys that are no texts cannot be, and no answer has any.
+fn value(answer: impl serde::Serialize) -> serde_json::Value {
+    serde_json::to_value(answer).unwrap_or_default()
+}
