@@ -19,7 +19,7 @@ impl Lab {
         let slots = slots::take(usize::MAX);
         let package = package.pack(test);
         let lab = Self {
-            name: format!("{test}-{}", std::process::id()),
+            name: format!("{}-{}", test.replace('_', "-"), std::process::id()),
             _slots: slots,
         };
         let folder = paths::results().join(test);
