@@ -1,4 +1,5 @@
 mod console;
 mod entropy;
 mod queue;
+mod traffic;
 mod transport;

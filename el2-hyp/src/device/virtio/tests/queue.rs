@@ -1,7 +1,5 @@
 //! The queue against a driver that keeps the rules, and against each way to break one.
 
-use proptest::prelude::*;
-use std::collections::VecDeque;
 use std::vec::Vec;
 
 use crate::addr::{BLOCK_2M, Ipa};
@@ -11,15 +9,15 @@ use crate::device::virtio::queue::{Layout, Queue, QueueError};
 use crate::device::virtio::testing::{Driver, INDIRECT, NEXT, Ram, WRITE};
 use crate::machine::RAM_BASE;
 
-const RINGS: u64 = RAM_BASE + 0x1000;
+pub const RINGS: u64 = RAM_BASE + 0x1000;
 const DATA: u64 = RAM_BASE + 0x10_0000;
-const TABLE: u64 = RAM_BASE + 0x8000;
+pub const TABLE: u64 = RAM_BASE + 0x8000;
 
-struct Scene {
-    ram: Ram,
-    driver: Driver,
-    queue: Queue,
-    chain: Chain,
+pub struct Scene {
+    pub ram: Ram,
+    pub driver: Driver,
+    pub queue: Queue,
+    pub chain: Chain,
 }
 
 impl Scene {
@@ -27,7 +25,7 @@ impl Scene {
         Self::at(RINGS, size, features)
     }
 
-    fn at(rings: u64, size: u16, features: u64) -> Self {
+    pub fn at(rings: u64, size: u16, features: u64) -> Self {
         let driver = Driver::new(Ipa(rings), size, features);
         let mut queue = Queue::new();
         queue.start(driver.layout(), features);
@@ -39,7 +37,7 @@ impl Scene {
         }
     }
 
-    fn pop(&mut self) -> Result<bool, QueueError> {
+    pub fn pop(&mut self) -> Result<bool, QueueError> {
         self.queue.pop(&self.ram, &mut self.chain)
     }
 
@@ -67,7 +65,7 @@ impl Scene {
     }
 }
 
-fn data(offset: u64, length: u32) -> (Ipa, u32) {
+pub fn data(offset: u64, length: u32) -> (Ipa, u32) {
     (Ipa(DATA + offset), length)
 }
 
@@ -290,13 +288,36 @@ fn the_index_may_not_jump() {
 #[test]
 fn more_bytes_than_a_length_has_room_for() {
     // 4 GiB of RAM are not needed: the same part may be named again and again.
-    let mut s = Scene::new(4, 0);
-    let whole = 2 * BLOCK_2M as u32;
-    s.describe(0, (Ipa(RAM_BASE), whole), NEXT, 1);
-    s.describe(1, (Ipa(RAM_BASE), whole), 0, 0);
-    s.driver.make_available(&s.ram, 0);
-    assert_eq!(s.pop(), Ok(true));
-    assert_eq!(s.chain.readable_bytes(), 2 * whole);
+    const BLOCKS: usize = 32;
+    const WHOLE: u32 = BLOCKS as u32 * BLOCK_2M as u32;
+    for (writable, indirect) in [(0, false), (WRITE, false), (0, true)] {
+        for (count, fits) in [(63, true), (64, false)] {
+            let mut s = Scene::new(128, feature::INDIRECT_DESC);
+            s.ram = Ram::new(BLOCKS);
+            let buffers = [(Ipa(RAM_BASE), WHOLE); 64];
+            let buffers = &buffers[..count];
+            let (r, w) = if writable == 0 {
+                (buffers, &[][..])
+            } else {
+                (&[][..], buffers)
+            };
+            if indirect {
+                s.driver.add_indirect(&s.ram, Ipa(TABLE), r, w).unwrap();
+            } else {
+                s.driver.add(&s.ram, r, w).unwrap();
+            }
+            let expected = if fits {
+                Ok(true)
+            } else {
+                Err(QueueError::ChainTooLong)
+            };
+            assert_eq!(s.pop(), expected);
+            if fits {
+                let sum = s.chain.readable_bytes() + s.chain.writable_bytes();
+                assert_eq!(sum, 63 * WHOLE);
+            }
+        }
+    }
 }
 
 #[test]
@@ -386,103 +407,5 @@ fn layouts_are_sound_or_refused() {
         (4, 0, 0, u64::MAX - 3),
     ] {
         assert_eq!(layout(size, d, a, u), None);
-    }
-}
-
-/// What the two sides do, in any order.
-#[derive(Clone, Debug)]
-enum Step {
-    Add {
-        readable: usize,
-        writable: usize,
-        indirect: bool,
-    },
-    Pop,
-    /// Gives back one of those that are held, in any order.
-    Push(usize),
-    /// The device goes to rest.
-    Rest,
-    /// The driver takes everything, and asks for an interrupt.
-    Take,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        (0..4usize, 0..4usize, any::<bool>()).prop_map(|(readable, writable, indirect)| {
-            Step::Add {
-                readable,
-                writable,
-                indirect,
-            }
-        }),
-        Just(Step::Pop),
-        any::<usize>().prop_map(Step::Push),
-        Just(Step::Rest),
-        Just(Step::Take),
-    ]
-}
-
-proptest! {
-    /// Everything that is made available is popped in order and comes back once; nobody waits for the other in vain.
-    #[test]
-    fn nothing_is_lost_or_invented(
-        steps in prop::collection::vec(step(), 1..200), power in 0..6u32, event_index: bool, crossing: bool,
-    ) {
-        let features = feature::INDIRECT_DESC | if event_index { feature::EVENT_IDX } else { 0 };
-        // Rings that lie across the border of two blocks work as any other.
-        let rings = if crossing { RAM_BASE + BLOCK_2M - 64 } else { RINGS };
-        let mut s = Scene::at(rings, 1 << power, features);
-        let mut added: VecDeque<(u16, u32, u32)> = VecDeque::new();
-        let mut held = Vec::new();
-        let mut tables = 0;
-        let (mut back, mut device_rests, mut driver_rests) = (Vec::new(), true, false);
-        for step in steps {
-            match step {
-                Step::Add { readable, writable, indirect } => {
-                    if readable + writable == 0 { continue }
-                    let r: Vec<_> = (0..readable as u64).map(|n| data(n * 8, n as u32 + 1)).collect();
-                    let w: Vec<_> = (0..writable as u64).map(|n| data(0x1000 + n * 8, n as u32 + 1)).collect();
-                    let sum = |b: &[(Ipa, u32)]| b.iter().map(|b| b.1).sum();
-                    // A table of its own for each that is out.
-                    tables += 1;
-                    let table = Ipa(TABLE + 256 * (tables % 64));
-                    let head = if indirect { s.driver.add_indirect(&s.ram, table, &r, &w) } else { s.driver.add(&s.ram, &r, &w) };
-                    let Some(head) = head else { continue };
-                    added.push_back((head, sum(&r), sum(&w)));
-                    if s.driver.should_notify(&s.ram) {
-                        device_rests = false;
-                    }
-                }
-                Step::Pop => {
-                    let popped = s.pop().unwrap();
-                    prop_assert_eq!(popped, !added.is_empty());
-                    if let Some((head, r, w)) = added.pop_front() {
-                        prop_assert_eq!(s.chain.head().0, head);
-                        prop_assert_eq!((s.chain.readable_bytes(), s.chain.writable_bytes()), (r, w));
-                        held.push(s.chain.head());
-                    }
-                }
-                Step::Push(which) => {
-                    if held.is_empty() { continue }
-                    let head = held.swap_remove(which % held.len());
-                    s.queue.push(&s.ram, head, 7).unwrap();
-                    back.push(head.0);
-                    if s.queue.should_interrupt(&s.ram).unwrap() {
-                        driver_rests = false;
-                    }
-                }
-                Step::Rest => device_rests = !s.queue.enable_notifications(&s.ram).unwrap(),
-                Step::Take => loop {
-                    for head in back.drain(..) {
-                        prop_assert_eq!(s.driver.take(&s.ram), Some((head, 7)));
-                    }
-                    prop_assert_eq!(s.driver.take(&s.ram), None);
-                    driver_rests = !s.driver.enable_interrupts(&s.ram);
-                    if driver_rests { break }
-                }
-            }
-            prop_assert!(!device_rests || added.is_empty(), "the device sleeps over work");
-            prop_assert!(!driver_rests || back.is_empty(), "the driver sleeps over work");
-        }
     }
 }
