@@ -470,7 +470,7 @@ impl Guest {
         let mut vgic = self.vgic.lock();
         let mut told = VcpuMask::EMPTY;
         while let Some(level) = signals.take_line_change() {
-            told = told | vgic.set_line(intid(slot), ANY, level);
+            told |= vgic.set_line(intid(slot), ANY, level);
         }
         drop(vgic);
         self.tell(host, told);
