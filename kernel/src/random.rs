@@ -11,7 +11,7 @@ use el2_hyp::arch::timer;
 use el2_hyp::lock::Mutex;
 use platform::tree::{RngSeed, Tree};
 
-use crate::warn;
+use crate::info;
 
 static GENERATOR: Mutex<Option<ChaCha20Rng>> = Mutex::new(None);
 
@@ -28,7 +28,7 @@ pub fn initialise(tree: &Tree) {
     }
     mix(&timer::now().to_le_bytes());
     if tree.rng_seed.is_none() && hardware.is_none() {
-        warn!("this board gives no random seed: guests' random numbers start from its clock alone");
+        info!("this board gives no random seed: guests' random numbers start from its clock alone");
     }
     *GENERATOR.lock() = Some(ChaCha20Rng::from_seed(seed));
 }
