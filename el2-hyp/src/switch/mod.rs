@@ -34,6 +34,7 @@ pub mod table;
 mod tests;
 pub mod uplink;
 
+use alloc::boxed::Box;
 use core::num::NonZeroU64;
 use core::ops::RangeInclusive;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -204,7 +205,17 @@ struct Port {
     floods: storm::Bucket,
 }
 
-/// The switch. It has 11 KiB: it belongs in a static, or on the heap.
+impl Port {
+    const fn new() -> Self {
+        Self {
+            mac: AtomicU64::new(0),
+            counters: Counters::new(),
+            floods: storm::Bucket::new(),
+        }
+    }
+}
+
+/// The switch, whose tables are on the heap: made once for all.
 pub struct Switch {
     rules: Rules,
     hertz: NonZeroU64,
@@ -214,7 +225,8 @@ pub struct Switch {
     attached: AtomicU64,
     /// Held by whoever changes `homes` and `attached`.
     changing: Mutex<()>,
-    ports: [Port; MAX_PORTS],
+    /// All [`MAX_PORTS`] of them.
+    ports: Box<[Port]>,
 }
 
 impl Switch {
@@ -227,13 +239,7 @@ impl Switch {
             stations: table::Stations::new(),
             attached: AtomicU64::new(0),
             changing: Mutex::new(()),
-            ports: [const {
-                Port {
-                    mac: AtomicU64::new(0),
-                    counters: Counters::new(),
-                    floods: storm::Bucket::new(),
-                }
-            }; MAX_PORTS],
+            ports: (0..MAX_PORTS).map(|_| Port::new()).collect(),
         };
         switch.homes.insert(board, PortId::BOARD);
         switch

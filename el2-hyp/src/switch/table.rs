@@ -4,6 +4,7 @@
 //! says changes them. [`Stations`] has those that were heard beyond the uplink, learned from the source of each frame that comes from there, and forgotten when
 //! they have been silent for [`AGE_SECONDS`], or when others need the place.
 
+use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::{MAX_PORTS, PortId};
@@ -98,11 +99,12 @@ impl Homes {
 ///
 /// An entry is an address and, above it, the low 16 bits of the second in which it was last heard. Cores race without harm: a station may be
 /// forgotten too early, or stand twice. The seconds come round after 18 hours; an entry that old may count as fresh once more.
-pub(super) struct Stations([[AtomicU64; WAYS]; SETS]);
+pub(super) struct Stations(Box<[[AtomicU64; WAYS]]>);
 
 impl Stations {
-    pub(super) const fn new() -> Self {
-        Self([const { [const { AtomicU64::new(0) }; WAYS] }; SETS])
+    pub(super) fn new() -> Self {
+        let set = |_| [const { AtomicU64::new(0) }; WAYS];
+        Self((0..SETS).map(set).collect())
     }
 
     #[inline]
