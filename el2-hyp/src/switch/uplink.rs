@@ -46,7 +46,7 @@ pub trait Wire {
 pub enum Sending {
     /// It is in the card's ring.
     Sent,
-    /// There is no room for it now. Its port is noted as waiting, and nothing else has happened.
+    /// There is no room for it now. Its port is noted as waiting, the card will interrupt when there is, and nothing else has happened.
     Wait,
     /// The permit has ended.
     Shut,
@@ -70,6 +70,8 @@ pub struct Uplink<W> {
     /// Ports that wait, a bit each, and the one that is called next if it does.
     waiting: u64,
     turn: u8,
+    /// Room with which each of those that wait can go on.
+    enough: usize,
     rung: bool,
 }
 
@@ -90,6 +92,7 @@ impl<W: Wire> Uplink<W> {
             held: [0; MAX_PORTS],
             waiting: 0,
             turn: 0,
+            enough: 0,
             rung: true,
         }
     }
@@ -106,12 +109,10 @@ impl<W: Wire> Uplink<W> {
             return Sending::TooManyParts;
         }
         if !self.may_take(from, parts) {
-            if self.look().is_none() {
-                return Sending::Down;
-            }
-            if !self.may_take(from, parts) {
-                self.waiting |= from.bit();
-                return Sending::Wait;
+            match self.wait_for_room(from, parts) {
+                Some(true) => {}
+                Some(false) => return Sending::Wait,
+                None => return Sending::Down,
             }
         }
         let put = match frame.offload() {
@@ -151,17 +152,41 @@ impl<W: Wire> Uplink<W> {
         }
     }
 
-    /// The next port that waits and now finds room: its transmit queue is to be served again. `None` if nobody waits, or there is too little room yet;
-    /// then the card will interrupt when there is more, which is when to ask again.
+    /// Looks for room for a frame that found none; whether there is some. Otherwise its port is noted, and the card will interrupt. `None` if
+    /// the card is broken.
+    #[cold]
+    fn wait_for_room(&mut self, from: PortId, parts: usize) -> Option<bool> {
+        self.look()?;
+        if self.may_take(from, parts) {
+            return Some(true);
+        }
+        // With more than half of the slots free, whoever asks holds fewer than are free.
+        let enough = (self.slots / 2 + 1).max(parts + BOARD_SLOTS);
+        self.enough = self.enough.max(enough);
+        if self.wire.listen(self.enough) {
+            self.look()?;
+            if self.may_take(from, parts) {
+                return Some(true);
+            }
+        }
+        self.waiting |= from.bit();
+        Some(false)
+    }
+
+    /// The next port that waits and now finds room: its transmit queue is to be served again. `None` if nobody waits, or there is too little
+    /// room yet for one of them; then the card interrupts when there is more, which is when to ask again. So who asks until there is `None`
+    /// serves each that is called, and comes to an end.
     pub fn next_waiting(&mut self) -> Option<PortId> {
         if self.waiting == 0 {
+            self.enough = 0;
             return None;
         }
-        // Half of the card: whoever is called gets to send a batch.
-        let enough = self.slots / 2;
         self.look()?;
-        if self.free < enough && !self.wire.listen(enough) {
-            return None;
+        if self.free < self.enough {
+            if !self.wire.listen(self.enough) {
+                return None;
+            }
+            self.look()?;
         }
         let behind = self.waiting >> self.turn << self.turn;
         let among = if behind != 0 { behind } else { self.waiting };

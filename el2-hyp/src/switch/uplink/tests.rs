@@ -19,6 +19,7 @@ struct Card {
     ring: Vec<Vec<u8>>,
     kicks: usize,
     listens: usize,
+    wanted: usize,
     broken: bool,
 }
 
@@ -43,6 +44,7 @@ impl Wire for Card {
     }
     fn listen(&mut self, frames: usize) -> bool {
         self.listens += 1;
+        self.wanted = frames;
         self.slots - self.ring.len() >= frames
     }
 }
@@ -53,6 +55,7 @@ fn uplink(slots: usize) -> Uplink<Card> {
         ring: Vec::new(),
         kicks: 0,
         listens: 0,
+        wanted: 0,
         broken: false,
     })
 }
@@ -122,11 +125,12 @@ fn those_who_wait_are_called_in_turn() {
     let mut uplink = uplink(64);
     for n in [3, 0, 7, 5] {
         fill(&mut uplink, port(n));
+        // The card is asked to tell when there is room, so that nobody has to look.
+        let before = uplink.wire.listens;
         assert_eq!(send(&mut uplink, port(n)), Sending::Wait);
+        assert_eq!(uplink.wire.listens, before + 1);
     }
-    // No room yet: the card is asked to tell.
     assert_eq!(uplink.next_waiting(), None);
-    assert_eq!(uplink.wire.listens, 1);
     assert!(uplink.is_awaited());
     uplink.wire.ring.clear();
     uplink.forget(port(5));
@@ -140,6 +144,38 @@ fn those_who_wait_are_called_in_turn() {
     uplink.wire.ring.clear();
     assert_eq!(uplink.next_waiting(), Some(port(9)));
     assert_eq!(uplink.next_waiting(), Some(port(0)));
+}
+
+/// Whatever waits for however much: who is called gets something, so that calling comes to an end.
+#[test]
+fn who_is_called_finds_room() {
+    let mut uplink = uplink(64);
+    let small = frame();
+    let small = Frame::finished(&small).unwrap();
+    let permit = Authority::new().always();
+    for left in (0..64).rev() {
+        fill(&mut uplink, port(0));
+        fill(&mut uplink, port(1));
+        assert_eq!(uplink.wait_for_room(port(2), 56), Some(false));
+        uplink.wire.ring.truncate(left);
+        let mut called = 0;
+        while let Some(port) = uplink.next_waiting() {
+            called += 1;
+            assert!(called <= 3, "it comes to an end");
+            let parts = if port == PortId::card(2).unwrap() {
+                56
+            } else {
+                1
+            };
+            assert!(uplink.may_take(port, parts), "{port:?} with {left} left");
+            let sent = uplink.send(&permit, Ticks(0), port, &small);
+            assert_eq!(sent, Sending::Sent);
+        }
+        assert_eq!(called > 0, left == 0, "{left}");
+        assert!(called > 0 || uplink.wire.wanted == 64);
+        uplink.wire.ring.clear();
+        uplink.look();
+    }
 }
 
 #[test]
