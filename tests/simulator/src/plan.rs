@@ -43,6 +43,8 @@ pub enum Act {
     CrashGuest(usize),
     /// An order, by a board.
     Order(usize, Operation),
+    /// An order, by the operator's tool.
+    Ask(Operation),
     /// Many orders at once, by a board.
     Flood(usize),
     /// A reform around that board, ordered by somebody who does not ask whether it is needed.
@@ -128,7 +130,7 @@ fn operation(dice: &mut Dice, boards: usize) -> Operation {
 
 fn act(dice: &mut Dice, boards: usize) -> Act {
     let board = dice.pick(boards);
-    match dice.below(35) {
+    match dice.below(36) {
         0..=3 => Act::Crash(board),
         4 | 5 => Act::CrashLeader,
         6..=11 => Act::Boot(board),
@@ -145,6 +147,7 @@ fn act(dice: &mut Dice, boards: usize) -> Act {
         29..=31 => Act::Order(board, operation(dice, boards)),
         32 => Act::Flood(board),
         33 => Act::Reform(board),
+        34 => Act::Ask(operation(dice, boards)),
         _ => Act::ReformWell,
     }
 }
@@ -232,6 +235,7 @@ pub fn perform(world: &mut World, act: &Act) -> Result<(), Violation> {
                 )?;
             }
         }
+        Act::Ask(operation) => world.ask(operation.clone()),
         Act::Reform(board) => world.reform(*board)?,
         Act::ReformWell => reform_well(world)?,
     }

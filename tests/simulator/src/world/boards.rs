@@ -12,6 +12,9 @@ use super::{Cast, Happening, World};
 use crate::machine::{BOARDS, GUESTS, VOLUMES, Work};
 use crate::oracle::Violation;
 
+/// The cluster's tag and key.
+pub(super) const CLUSTER: u32 = 7;
+pub(super) const KEY: [u8; 32] = [3; 32];
 /// The operator's number in orders to reform, so that their answers are known apart.
 pub(super) const REFORMER: u64 = 2;
 
@@ -133,8 +136,8 @@ impl World {
         let witness = self.machines[board].witness;
         Setup {
             board: BoardId(board as u8),
-            cluster: 7,
-            key: [3; 32],
+            cluster: CLUSTER,
+            key: KEY,
             incarnation: Incarnation(self.dice.roll().max(1)),
             seed: self.dice.roll(),
             capacity: Capacity {

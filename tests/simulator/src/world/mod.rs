@@ -15,6 +15,7 @@ use crate::stats::Stats;
 
 mod boards;
 mod network;
+mod operator;
 
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
@@ -87,6 +88,8 @@ enum Happening {
     },
     /// A disk has finished.
     Disk { board: usize, life: u64 },
+    /// The operator's tool asked to be woken.
+    Tool,
 }
 
 struct Due {
@@ -136,6 +139,7 @@ pub struct World {
     kept: Vec<network::Kept>,
     tray: Tray,
     request: u64,
+    operator: operator::Operator,
     /// Outcomes of orders, with the time at which they came.
     pub answers: u64,
     /// When each guest was last told to start, and where.
@@ -164,6 +168,7 @@ impl World {
                 Machine::new(clock, cast.disks & (1 << at) != 0, witness)
             })
             .collect();
+        let operator = operator::Operator::new(cast.boards, dice.roll());
         Self {
             cast,
             now: 0,
@@ -179,6 +184,7 @@ impl World {
             kept: Vec::new(),
             tray: Tray::default(),
             request: 0,
+            operator,
             answers: 0,
             started: [(0, 0, Epoch(0)); GUESTS],
         }
@@ -246,6 +252,10 @@ impl World {
                 }
                 self.enter(board, |node, now, tray| node.local(now, event, tray))
             }
+            Happening::Tool => {
+                self.wake_tool();
+                Ok(())
+            }
             Happening::Disk { board, life } => {
                 if self.lives(board, life) {
                     self.drain_outbox(board)?;
@@ -268,6 +278,10 @@ impl World {
         touched: bool,
         frame: Rc<[u8]>,
     ) -> Result<(), Violation> {
+        if to == operator::OPERATOR {
+            self.arrive_at_tool(&frame);
+            return Ok(());
+        }
         if !self.machines[to].on {
             return Ok(());
         }
@@ -290,7 +304,7 @@ impl World {
         self.enter(to, |node, now, tray| {
             accepted = node.receive(now, &frame, tray)
         })?;
-        if accepted {
+        if accepted && from != operator::OPERATOR {
             self.oracle
                 .accepted(to, from, life, touched, &self.machines)?;
         }

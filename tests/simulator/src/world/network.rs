@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use cluster_proto::wire::frame::{Party, Recipient};
 
+use super::operator::OPERATOR;
 use super::{Happening, World};
 
 /// Frames that the adversary keeps, to send them again.
@@ -29,7 +30,7 @@ impl World {
             }
             let at = self.dice.pick(self.kept.len());
             let kept = self.kept[at].clone();
-            if kept.life < self.machines[kept.from].life {
+            if kept.from < OPERATOR && kept.life < self.machines[kept.from].life {
                 self.stats.see("former_life_replayed");
             }
             for to in 0..self.machines.len() {
@@ -57,7 +58,7 @@ impl World {
     pub(super) fn send(&mut self, from: usize, to: Recipient, frame: Rc<[u8]>) {
         self.stats.frames += 1;
         self.stats.bytes += frame.len() as u64;
-        let life = self.machines[from].life;
+        let life = self.machines.get(from).map_or(0, |machine| machine.life);
         if self.dice.chance(KEEPS) {
             let kept = Kept {
                 from,
@@ -83,12 +84,15 @@ impl World {
             Recipient::One(Party::Board(board)) => {
                 self.transmit(from, usize::from(board.0), life, &frame)
             }
-            Recipient::One(Party::Operator(_)) => {}
+            Recipient::One(Party::Operator(_)) => self.transmit(from, OPERATOR, life, &frame),
         }
     }
 
     fn transmit(&mut self, from: usize, to: usize, life: u64, frame: &Rc<[u8]>) {
-        if to >= self.machines.len() || self.cut[from][to] || self.dice.chance(self.weather.loss) {
+        // No link to the tool is ever cut: what a cut does to it, loss does too.
+        let cut = from < OPERATOR && to < OPERATOR && self.cut[from][to];
+        let nobody = to >= self.machines.len() && to != OPERATOR;
+        if nobody || cut || self.dice.chance(self.weather.loss) {
             return;
         }
         let copies = if self.dice.chance(self.weather.twice) {
