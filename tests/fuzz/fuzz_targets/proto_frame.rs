@@ -89,7 +89,7 @@ fuzz_target!(|data: &[u8]| {
     boot(&mut node);
     node.receive(Micros(5), data, &mut |_: Effect<'_>| {});
     let senders = [Party::Board(BoardId(1)), Party::Operator(200)];
-    senders.map(|sender| meet(&mut node, sender));
+    senders.iter().for_each(|sender| meet(&mut node, *sender));
     // Frames from the data: kind, length, body; between them time goes on.
     let (mut rest, mut now, mut sequence) = (data, 30, 3);
     while let [kind, length, pause, tail @ ..] = rest {

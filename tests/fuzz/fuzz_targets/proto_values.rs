@@ -1,11 +1,17 @@
 //! Bytes as each value of the protocol: what is read is written back the same.
 #![no_main]
 
+use std::cell::RefCell;
+
 use cluster_proto::ledger::Ledger;
 use cluster_proto::ledger::types::{Entry, Seats};
 use cluster_proto::wire::codec::{Reader, Wire, Writer};
 use cluster_proto::wire::message::{Message, read_echoes, read_entries};
 use libfuzzer_sys::fuzz_target;
+
+thread_local! {
+    static LEDGER: RefCell<Ledger<4, 4, 4>> = const { RefCell::new(Ledger::new()) };
+}
 
 fn same<T: Wire>(data: &[u8]) {
     let mut from = Reader::new(data);
@@ -30,6 +36,8 @@ fuzz_target!(|data: &[u8]| {
     same::<Seats>(body);
     read_echoes(body).for_each(drop);
     read_entries(body).for_each(drop);
-    let mut ledger = Ledger::<4, 4, 4>::new();
-    let _ = ledger.read_page(body);
+    LEDGER.with_borrow_mut(|ledger| {
+        ledger.clear();
+        let _ = ledger.read_page(body);
+    });
 });

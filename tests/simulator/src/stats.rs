@@ -24,7 +24,6 @@ pub const RARE: &[&str] = &[
     "one_way_cut",
     "order_done",
     "order_refused",
-    "order_unanswered",
     "recalled",
     "reform_ordered",
     "reform_refused",
