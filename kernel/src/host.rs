@@ -33,7 +33,8 @@ impl CoreHost {
         self.per_core
     }
 
-    /// Sets this core's timer for what comes first: the queue's next event or the loaded vCPU's deadline.
+    /// Sets this core's timer for what comes first: the queue's next event, the loaded vCPU's deadline, or what the board's devices have
+    /// left to do, for which no other interrupt need come.
     pub fn rearm(&self) {
         let guest = self.per_core.guest_deadline.load(Ordering::Relaxed);
         let queue = queue::next_event(self.core).unwrap_or(u64::MAX);
@@ -41,7 +42,11 @@ impl CoreHost {
             Some(network) if self.core == 0 => network.next_event(),
             _ => u64::MAX,
         };
-        let first = guest.min(queue).min(network);
+        let disk = match disk::disk() {
+            Some(disk) if self.core == 0 && disk.is_due() => 0,
+            _ => u64::MAX,
+        };
+        let first = guest.min(queue).min(network).min(disk);
         timer::arm_el2((first != u64::MAX).then_some(first));
     }
 
