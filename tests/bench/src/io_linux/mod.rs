@@ -170,8 +170,8 @@ fn format_disk(path: &Path) {
         .and_then(|file| file.sync_all())
         .expect("a disk written");
     for words in [
-        vec!["init"],
-        vec!["create", VOLUME, "--size", &VOLUME_MIB.to_string()],
+        vec!["init", "--force"],
+        vec!["create", VOLUME, "--size", &format!("{VOLUME_MIB}M")],
     ] {
         let output = Command::new(paths::tool())
             .args(["volume", words[0]])
