@@ -197,6 +197,9 @@ pub enum AttachError {
     Address,
 }
 
+/// The address of a port that does not exist: none has so high a number.
+const NOBODY: u64 = u64::MAX;
+
 /// A port as the switch knows it.
 struct Port {
     /// Its address, as a number.
@@ -208,7 +211,7 @@ struct Port {
 impl Port {
     const fn new() -> Self {
         Self {
-            mac: AtomicU64::new(0),
+            mac: AtomicU64::new(NOBODY),
             counters: Counters::new(),
             floods: storm::Bucket::new(),
         }
@@ -279,7 +282,7 @@ impl Switch {
             .store(attached & !port.bit(), Ordering::Relaxed);
         let [a, b, c, d, e, f, ..] = self.ports[port.index()]
             .mac
-            .swap(0, Ordering::Relaxed)
+            .swap(NOBODY, Ordering::Relaxed)
             .to_le_bytes();
         self.homes.remove(Mac([a, b, c, d, e, f]));
     }

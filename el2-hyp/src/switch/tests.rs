@@ -231,6 +231,10 @@ fn a_guest_leaves_and_comes_back() {
     let s = Scene::new();
     let [a, b, _] = s.cards[..] else { panic!() };
     s.switch.detach(b);
+    // Whoever still has the port in hand sends nothing by it.
+    for source in [guest(1), Mac([0; 6]), Mac([0xfe; 6])] {
+        s.loses(b, &frame(guest(0), source), Loss::Source);
+    }
     assert_eq!(s.goes(a, &frame(guest(1), guest(0))), [UPLINK]);
     // From where it lives now.
     assert_eq!(s.goes(UPLINK, &frame(guest(0), guest(1))), [a]);
