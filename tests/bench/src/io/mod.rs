@@ -160,7 +160,7 @@ impl Disk {
         file.set_len(DISK_MIB << 20).expect("a disk");
         let disk = Self { path };
         disk.volume(&["init"]);
-        disk.volume(&["create", "data", "--size", &VOLUME_MIB.to_string()]);
+        disk.volume(&["create", "data", "--size", &format!("{VOLUME_MIB}M")]);
         disk
     }
 
