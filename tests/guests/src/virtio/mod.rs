@@ -26,6 +26,7 @@ const CHOSEN: DeviceStatus = DeviceStatus::ACKNOWLEDGE
 
 use crate::Machine;
 use crate::machine::{self, Slot};
+use crate::mmio;
 
 /// Bytes of RAM, above what [`Machine::spare`] gives from its start, that devices' queues are made in.
 const POOL_BYTES: usize = 4 << 20;
@@ -96,13 +97,16 @@ fn negotiate(device: &mut MmioTransport<'static>, wished: u64) -> Option<u64> {
     (taken && features & VERSION_1 != 0).then_some(features)
 }
 
-/// The devices of a kind, in the order of their slots.
+/// The devices of a kind, in the order of their slots. Others are not opened: a transport that is dropped resets its device.
 pub fn devices(
     machine: &'static Machine,
     kind: DeviceType,
 ) -> impl Iterator<Item = (Slot, MmioTransport<'static>)> {
-    machine.slots().iter().filter_map(move |slot| {
-        let device = open(slot)?;
-        (device.device_type() == kind).then_some((*slot, device))
-    })
+    /// The register that says what a device is.
+    const DEVICE_ID: usize = 0x008;
+    let wanted = machine
+        .slots()
+        .iter()
+        .filter(move |slot| mmio::read32(slot.base + DEVICE_ID) == kind as u32);
+    wanted.filter_map(|slot| Some((*slot, open(slot)?)))
 }
