@@ -311,8 +311,12 @@ fn wrong_requests_are_refused() {
 }
 
 #[test]
-fn a_guest_answers_an_echo() {
+fn a_guest_answers_an_echo_at_once() {
     let mut world = World::new();
+    // smoltcp alone would ask for nobody else within a second.
+    let stranger = Ipv4Addr::new(10, 0, 0, 6);
+    let unanswered = world.forwarder.ask(stranger, world.now).unwrap();
+    world.step();
     let number = world.forwarder.ask(GUEST, world.now).unwrap();
     let mut took = None;
     world.until("echo", |world| {
@@ -320,5 +324,7 @@ fn a_guest_answers_an_echo() {
         took.is_some()
     });
     assert!(took.unwrap() < 20 * STEP);
+    assert_eq!(world.forwarder.answer(unanswered, world.now), None);
+    world.forwarder.forget(unanswered);
     assert_eq!(world.forwarder.answer(number, world.now), None);
 }

@@ -40,6 +40,13 @@ impl Card {
         self.sent.pop_front()
     }
 
+    /// A frame for the switch that smoltcp does not make.
+    pub fn send(&mut self, frame: Vec<u8>) {
+        if self.sent.len() < MAX_QUEUE {
+            self.sent.push_back(frame);
+        }
+    }
+
     /// Whether frames wait to be received.
     pub fn has_received(&self) -> bool {
         !self.received.is_empty()
