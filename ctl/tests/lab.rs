@@ -393,9 +393,11 @@ fn captures_and_forwards_are_made_and_ended() {
     let ended = labs.good("a", &["capture", "--end"]);
     let file = labs.folder.path().join("all.pcap");
     assert_eq!(ended["captures"][0]["file"], file.to_str().unwrap());
-    assert_eq!(ended["captures"][0]["frames"], 1);
+    // smoltcp asks once more by itself.
+    let frames = ended["captures"][0]["frames"].as_u64().unwrap() as usize;
+    assert!((1..=2).contains(&frames), "{frames}");
     let bytes = fs::read(&file).unwrap();
-    assert_eq!(bytes.len(), 24 + 16 + 42, "an ARP request");
+    assert_eq!(bytes.len(), 24 + frames * (16 + 42), "ARP requests");
     assert_eq!(bytes[40 + 12..40 + 14], [0x08, 0x06]);
 
     let made = labs.good("a", &["forward", "127.0.0.1:0", "10.0.0.5:6379"]);

@@ -1,5 +1,7 @@
 //! The lab with real boards: started, looked at, stalled, killed and ended.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -17,7 +19,8 @@ struct Lab {
 impl Lab {
     fn up(test: &str, package: &Package, boards: usize) -> Self {
         let slots = slots::take(usize::MAX);
-        let package = package.pack(test);
+        let description = paths::results().join(test).with_extension("toml");
+        std::fs::write(&description, package.description()).expect("the description written");
         let lab = Self {
             name: format!("{}-{}", test.replace('_', "-"), std::process::id()),
             _slots: slots,
@@ -27,7 +30,7 @@ impl Lab {
             "up".to_string(),
             format!("--boards={boards}"),
             format!("--image={}", paths::image().display()),
-            format!("--package={}", package.display()),
+            description.display().to_string(),
             format!("--folder={}", folder.display()),
         ];
         lab.good(&words.iter().map(String::as_str).collect::<Vec<_>>());
@@ -81,7 +84,7 @@ fn three_boards_are_started_stalled_killed_and_ended() {
     for board in boards {
         assert!(lab.said(board, "guest spin starts").contains("1 vCPU"));
     }
-    let package = format!("{test}.cpio");
+    let package = format!("{test}/board-");
     assert_eq!(processes(&package), 3);
 
     lab.good(&["pause", "board-2"]);
@@ -135,5 +138,86 @@ fn three_boards_are_started_stalled_killed_and_ended() {
         test,
         "three boards, down in {} ms",
         begin.elapsed().as_millis()
+    );
+}
+
+/// What Redis answers to a command.
+fn redis(stream: &mut BufReader<TcpStream>, command: &str) -> String {
+    let line = format!("{command}\r\n");
+    stream
+        .get_mut()
+        .write_all(line.as_bytes())
+        .expect("a command sent");
+    let mut answer = String::new();
+    stream.read_line(&mut answer).expect("an answer");
+    answer.trim_end().to_string()
+}
+
+#[test]
+fn a_client_of_this_machine_talks_with_a_guests_redis() {
+    let test = "lab_redis";
+    let web = Guest::debian_on("root.ext4", "web", "redis")
+        .with("hearth.ip=10.7.0.11/24")
+        .card();
+    let lab = Lab::up(test, &Package::of([web]), 1);
+    lab.said("board-1", "redis answers");
+    lab.good(&["ping", "10.7.0.11"]);
+    // Its answer to the ping's ARP has told who it is.
+    let leads = lab.good(&["forward", "127.0.0.1:0", "web:6379"]);
+    let listen = leads.split(' ').next().expect("an address");
+    let stream = TcpStream::connect(listen).expect("a connection");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(60)))
+        .expect("a limit");
+    stream.set_nodelay(true).expect("no delay");
+    let mut stream = BufReader::new(stream);
+    assert_eq!(redis(&mut stream, "SET hearth warm"), "+OK");
+
+    // 20 ms each way; a round trip cannot be shorter.
+    lab.good(&["faults", "board-1", "--delay", "20ms"]);
+    let begin = Instant::now();
+    assert_eq!(redis(&mut stream, "PING"), "+PONG");
+    let delayed = begin.elapsed();
+    assert!(delayed >= Duration::from_millis(40), "{delayed:?}");
+
+    // What is lost is sent again, in both directions.
+    lab.good(&[
+        "faults",
+        "board-1",
+        "--delay",
+        "off",
+        "--loss",
+        "20%",
+        "--duplicate",
+        "10%",
+        "--reorder",
+        "10%",
+        "--corrupt",
+        "5%",
+    ]);
+    for number in 1..=50 {
+        assert_eq!(redis(&mut stream, "INCR count"), format!(":{number}"));
+    }
+    lab.good(&["heal"]);
+
+    // A stall, as the client sees it: the connection goes on.
+    lab.good(&["pause", "board-1"]);
+    stream
+        .get_mut()
+        .write_all(b"INCR count\r\n")
+        .expect("a command sent");
+    lab.good(&["resume", "board-1"]);
+    let mut answer = String::new();
+    stream.read_line(&mut answer).expect("an answer");
+    assert_eq!(answer, ":51\r\n");
+    let links = lab.good(&["links"]);
+    assert!(
+        links.contains("lost") && links.contains("10.7.0.11"),
+        "{links}"
+    );
+    saw!(
+        test,
+        "Redis answered through loss, duplicates, reordering and a stall; a round trip with 40 ms of delay took {} ms",
+        delayed.as_millis()
     );
 }
