@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -18,8 +19,11 @@ const QUIT: &[u8] = b"\x1dq";
 /// What a Debian guest's shell says when it is there.
 const PROMPT: &str = "/ # ";
 
+const LAB: &str = "a_client_of_this_machine_reaches_redis";
+const VOLUMES: &str = "volumes_are_made_and_listed";
+
 /// Each command, with the test that runs it.
-const COMMANDS: [(&str, &str); 11] = [
+const COMMANDS: [(&str, &str); 22] = [
     ("scripts/run", "run_gives_the_guests_consoles"),
     ("scripts/test", "these tests are it"),
     ("scripts/run --machine raspi4b", "run_on_raspi4b"),
@@ -39,6 +43,23 @@ const COMMANDS: [(&str, &str); 11] = [
     ),
     ("target/hearth show boot.cpio", "pack_and_show"),
     ("scripts/symbolize console.log", "symbolize_names_places"),
+    ("target/hearth lab up scripts/lab.toml", LAB),
+    (
+        "target/hearth lab wait alpha --for \"redis answers\" --timeout 2m",
+        LAB,
+    ),
+    ("target/hearth lab forward 127.0.0.1:16379 redis:6379", LAB),
+    ("target/hearth lab faults alpha --loss 20% --delay 5ms", LAB),
+    ("target/hearth lab links", LAB),
+    ("target/hearth lab heal", LAB),
+    ("target/hearth lab console client", LAB),
+    ("target/hearth lab down", LAB),
+    ("target/hearth volume init disk.img --size 1G", VOLUMES),
+    (
+        "target/hearth volume create disk.img data --size 512M",
+        VOLUMES,
+    ),
+    ("target/hearth volume list disk.img", VOLUMES),
     (
         "scripts/bench boot",
         "figures::figures_stay_within_their_budgets",
@@ -82,7 +103,12 @@ fn every_command_of_the_readme_is_run_by_a_test() {
 /// The command as the README has it, with these files in the place of the ones that it names.
 fn command(line: &str, files: &[(&str, &Path)]) -> Command {
     assert!(COMMANDS.iter().any(|(known, _)| *known == line), "{line}");
-    let mut words = line.split(' ');
+    // Quotes are a shell's: what stands between them is one word.
+    let mut words = line.split('"').enumerate().flat_map(|(n, part)| {
+        let whole = n % 2 == 1;
+        let words = part.split(move |c| c == ' ' && !whole);
+        words.filter(|word| !word.is_empty())
+    });
     let mut command = Command::new(paths::project().join(words.next().expect("a program")));
     command.current_dir(paths::project());
     for word in words {
@@ -271,4 +297,81 @@ fn symbolize_names_places() {
     let text = String::from_utf8(text).expect("text");
     let name = text.lines().nth(1).unwrap_or_default();
     assert!(name.starts_with(' ') && !name.trim().is_empty(), "{text}");
+}
+
+/// Ends the lab, whatever becomes of the test.
+struct LabEnds;
+
+impl Drop for LabEnds {
+    fn drop(&mut self) {
+        let _ = command("target/hearth lab down", &[]).output();
+    }
+}
+
+/// One command of Redis, and the line of its answer.
+fn ask_redis(stream: &mut BufReader<TcpStream>, command: &str) -> String {
+    let mut to = stream.get_ref();
+    write!(to, "{command}\r\n").expect("a command sent");
+    let mut line = String::new();
+    stream.read_line(&mut line).expect("an answer");
+    line.trim_end().to_owned()
+}
+
+#[test]
+fn a_client_of_this_machine_reaches_redis() {
+    const NAME: &str = "a_client_of_this_machine_reaches_redis";
+    let _slots = slots::take(usize::MAX);
+    output("target/hearth lab up scripts/lab.toml", &[]);
+    let ends = LabEnds;
+    output(
+        "target/hearth lab wait alpha --for \"redis answers\" --timeout 2m",
+        &[],
+    );
+    output("target/hearth lab forward 127.0.0.1:16379 redis:6379", &[]);
+    let stream = TcpStream::connect("127.0.0.1:16379").expect("a connection");
+    stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+    let mut redis = BufReader::new(stream);
+    assert_eq!(ask_redis(&mut redis, "SET greeting hello"), "+OK");
+    assert_eq!(ask_redis(&mut redis, "STRLEN greeting"), ":5");
+    output("target/hearth lab faults alpha --loss 20% --delay 5ms", &[]);
+    for n in 1..=20 {
+        assert_eq!(ask_redis(&mut redis, "INCR counter"), format!(":{n}"));
+    }
+    let links = output("target/hearth lab links", &[]).stdout;
+    let links = String::from_utf8_lossy(&links).into_owned();
+    assert!(links.contains("loss 20%"), "{links}");
+    output("target/hearth lab heal", &[]);
+    assert_eq!(ask_redis(&mut redis, "GETRANGE greeting 0 0"), "$1");
+    saw!(
+        NAME,
+        "Redis answered through the forward, with faults and without"
+    );
+    // Attached without a terminal, the console ends with its input.
+    let console = command("target/hearth lab console client", &[])
+        .stdin(Stdio::null())
+        .output()
+        .expect("the console started");
+    let said = String::from_utf8_lossy(&console.stdout).into_owned();
+    assert!(said.contains("hearth-guest: root is ext4"), "{said}");
+    drop(redis);
+    drop(ends);
+}
+
+#[test]
+fn volumes_are_made_and_listed() {
+    let disk = paths::results().join("volumes_are_made_and_listed.img");
+    let _ = fs::remove_file(&disk);
+    let files: [(&str, &Path); 1] = [("disk.img", &disk)];
+    output("target/hearth volume init disk.img --size 1G", &files);
+    output(
+        "target/hearth volume create disk.img data --size 512M",
+        &files,
+    );
+    let listed = output("target/hearth volume list disk.img", &files).stdout;
+    let listed = String::from_utf8_lossy(&listed).into_owned();
+    assert!(
+        listed.contains("data") && listed.contains("512 MiB"),
+        "{listed}"
+    );
+    fs::remove_file(&disk).expect("the disk removed");
 }
