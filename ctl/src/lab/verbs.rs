@@ -18,7 +18,7 @@ use crate::report::{Answer, Failure};
 #[command(after_long_help = EXAMPLE)]
 pub struct Arguments {
     /// Which lab; needed where several are up, and what `up` calls a new one.
-    #[arg(long, global = true, value_name = "LAB")]
+    #[arg(env = "HEARTH_LAB", long, global = true, value_name = "LAB")]
     name: Option<String>,
     #[command(subcommand)]
     verb: Verb,
