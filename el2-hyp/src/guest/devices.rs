@@ -10,8 +10,8 @@
 use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
 
+use crate::device::pl011::Sink;
 use crate::device::virtio::Served;
-use crate::device::virtio::block::disk::Tag;
 use crate::device::virtio::block::{self, Block};
 use crate::device::virtio::console::{self, Console};
 use crate::device::virtio::entropy::{self, Entropy, Generator};
@@ -189,7 +189,13 @@ impl Guest {
         match served {
             Served::Rest => {}
             Served::More => self.defer(host, slot),
-            Served::Full => drop(self.unheard.fetch_or(1 << slot, Ordering::AcqRel)),
+            Served::Full => {
+                self.unheard.fetch_or(1 << slot, Ordering::AcqRel);
+                // The line may have got room before that was to be seen.
+                if !sink.is_full() {
+                    self.defer(host, slot);
+                }
+            }
         }
         self.update_line(host, slot, signals);
     }
@@ -342,7 +348,7 @@ impl Guest {
     }
 
     /// One step of a device's work.
-    fn serve_slot<H: Host>(&self, host: &H, slot: usize) {
+    pub(super) fn serve_slot<H: Host>(&self, host: &H, slot: usize) {
         match &self.devices[slot] {
             Device::Block(signals, block) => {
                 let mut block = block.lock();
@@ -359,76 +365,9 @@ impl Guest {
     }
 
     /// There is more to do in a slot: some vCPU goes on with it before it enters the guest.
-    fn defer<H: Host>(&self, host: &H, slot: usize) {
+    pub(super) fn defer<H: Host>(&self, host: &H, slot: usize) {
         self.pending.fetch_or(1 << slot, Ordering::AcqRel);
         self.tell(host, VcpuMask::first(self.vcpus.len()));
-    }
-
-    fn serve_block<H: Host>(
-        &self,
-        host: &H,
-        slot: usize,
-        block: &mut Block<'static>,
-        signals: &Signals,
-    ) {
-        let mut disk = host.disk(self.id, slot);
-        let served = block.serve(&self.memory, signals, &mut disk, STEP);
-        drop(disk);
-        match served {
-            Served::Rest => {}
-            Served::More => self.defer(host, slot),
-            Served::Full => drop(self.stalled.fetch_or(1 << slot, Ordering::AcqRel)),
-        }
-    }
-
-    /// Requests to the board's disk have completed: their tags, and whether all went well.
-    pub fn complete<H: Host>(
-        &self,
-        host: &H,
-        slot: usize,
-        done: impl IntoIterator<Item = (Tag, bool)>,
-    ) {
-        let Some(Device::Block(signals, block)) = self.devices.get(slot) else {
-            return;
-        };
-        let mut block = block.lock();
-        let mut disk = host.disk(self.id, slot);
-        for (tag, ok) in done {
-            block.complete(&self.memory, signals, (tag, ok), &mut disk);
-        }
-        drop(disk);
-        block.finish(&self.memory, signals);
-        self.update_line(host, slot, signals);
-    }
-
-    /// The board's disk has room again: devices that waited for it go on.
-    pub fn resume_disks<H: Host>(&self, host: &H) {
-        let mut left = self.stalled.swap(0, Ordering::AcqRel);
-        while left != 0 {
-            let slot = left.trailing_zeros() as usize;
-            left &= left - 1;
-            self.serve_slot(host, slot);
-        }
-    }
-
-    /// The board's disk is broken: what it had has failed.
-    pub fn lose_disk<H: Host>(&self, host: &H) {
-        for (slot, device) in self.devices.iter().enumerate() {
-            if let Device::Block(signals, block) = device {
-                let mut block = block.lock();
-                block.lose_disk(&self.memory, signals);
-                self.update_line(host, slot, signals);
-            }
-        }
-    }
-
-    /// Requests that the board's disk has for this guest. Until there are none its memory is not to be used otherwise.
-    pub fn in_flight(&self) -> usize {
-        let disks = self.devices.iter().map(|device| match device {
-            Device::Block(_, block) => block.lock().in_flight(),
-            _ => 0,
-        });
-        disks.sum()
     }
 
     /// No card gets anything any more: the guest has stopped.
@@ -463,7 +402,7 @@ impl Guest {
 
     /// Moves a slot's interrupt line, if it changed.
     #[inline]
-    fn update_line<H: Host>(&self, host: &H, slot: usize, signals: &Signals) {
+    pub(super) fn update_line<H: Host>(&self, host: &H, slot: usize, signals: &Signals) {
         if !signals.has_line_change() {
             return;
         }
