@@ -20,8 +20,8 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// A board's whole life.
 const LIFE: Duration = Duration::from_secs(900);
 /// Frames and blocks of each count.
-const FRAMES: u32 = 16_384;
-const BLOCKS: u32 = 4_096;
+const FRAMES: u32 = 4_096;
+const BLOCKS: u32 = 2_048;
 /// The board's disk and the guest's volume on it, MiB.
 const DISK_MIB: u64 = 80;
 const VOLUME_MIB: u64 = 64;
@@ -81,8 +81,9 @@ impl Counter {
         number(&self.board.expect(&words, LIMIT), &words)
     }
 
-    /// EL2's instructions so far, of all cores.
+    /// EL2's instructions so far, of all cores. A core that is asked says what it had when it was asked before: so all are asked twice.
     fn instructions(&mut self) -> u64 {
+        self.board.status();
         let status = self.board.status();
         status.counts.iter().map(|core| core.instructions).sum()
     }
@@ -127,11 +128,11 @@ fn wire() -> Vec<Value> {
     ]
 }
 
-/// Two guests on two cores.
+/// Two guests, on one core: with two, a core that spins for a lock under icount uses up its turn with that, and is counted.
 fn local() -> f64 {
     let from = guest("from", "").card_of("02:00:00:00:00:01");
     let to = guest("to", "peer=020000000001").card();
-    let mut counter = Counter::boot("bench-local", 2, vec![from, to], &[]);
+    let mut counter = Counter::boot("bench-local", 1, vec![from, to], &[]);
     let each = counter.count(&[(0, 's'), (1, 'c')]);
     counter.board.power_off();
     each
