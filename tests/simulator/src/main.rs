@@ -67,6 +67,10 @@ fn options() -> Result<Options, String> {
                     .parse()
                     .map_err(|error| format!("--seed: {error}"))?
             }
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                std::process::exit(0);
+            }
             "--once" => options.once = true,
             "--growth" => options.growth = true,
             "--json" => options.json = true,
@@ -76,10 +80,25 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
+/// Which commit this is, as far as git can tell: a seed replays only on the commit that it failed on.
+fn commit() -> String {
+    let told = std::process::Command::new("git")
+        .args(["describe", "--always", "--dirty", "--abbrev=12"])
+        .output();
+    let name = told
+        .ok()
+        .filter(|told| told.status.success())
+        .map(|told| String::from_utf8_lossy(&told.stdout).trim().to_owned());
+    name.unwrap_or_else(|| "unknown".to_owned())
+}
+
 fn report(failure: &Failure) {
     eprintln!(
-        "seed {}: {} does not hold: {}",
-        failure.seed, failure.violation.property, failure.violation.detail
+        "commit {}, seed {}: {} does not hold: {}",
+        commit(),
+        failure.seed,
+        failure.violation.property,
+        failure.violation.detail
     );
     eprintln!(
         "replay it with --seed {} --once; with {:?}, these acts are enough:",
@@ -182,10 +201,11 @@ fn print_json(
         .collect();
     let never: Vec<String> = never.iter().map(|what| format!("\"{what}\"")).collect();
     println!(
-        "{{\"steps\": {}, \"seeds\": {}, \"violations\": {violations}, \"simulated_s\": {}, \"heal_max_ms\": {}, \
+        "{{\"commit\": \"{}\", \"steps\": {}, \"seeds\": {}, \"violations\": {violations}, \"simulated_s\": {}, \"heal_max_ms\": {}, \
          \"decide_p50_ms\": {:.1}, \"decide_p99_ms\": {:.1}, \"decide_max_ms\": {:.1}, \"decide_leader_p99_ms\": {:.1}, \
          \"elect_p50_ms\": {:.1}, \"elect_p99_ms\": {:.1}, \"leader_loss_freezes\": {}, \"speedup\": {speedup:.0}, \
          \"events\": {{{}}}, \"events_never_seen\": [{}]}}",
+        commit(),
         stats.steps,
         stats.seeds,
         stats.simulated_us / 1_000_000,
