@@ -47,11 +47,15 @@ fn lose_two(seed: u64) -> Result<(), Violation> {
     (0..5).for_each(|board| world.boot(board));
     world.run_to(3_000_000)?;
     let leads = leader(&world);
-    let first = leads.filter(|_| seed % 2 == 0).unwrap_or(seed as usize % 5);
+    let first = leads
+        .filter(|_| seed.is_multiple_of(2))
+        .unwrap_or(seed as usize % 5);
     world.crash(first);
     wait(&mut world, seed, "not whole after the first loss")?;
     let leads = leader(&world);
-    let second = leads.filter(|_| seed % 3 == 0).unwrap_or((first + 1) % 5);
+    let second = leads
+        .filter(|_| seed.is_multiple_of(3))
+        .unwrap_or((first + 1) % 5);
     world.crash(second);
     wait(&mut world, seed, "not whole after the second loss")?;
     world.run_to(world.now + 5_000_000)?;
