@@ -229,6 +229,16 @@ pub unsafe fn write_translation(register: crate::sysreg::TranslationControl, val
     }
 }
 
+/// Whether a physical interrupt waits that EL2 has masked (ISR_EL1.I and .F).
+#[inline(always)]
+pub fn interrupt_waits() -> bool {
+    const FIQ_AND_IRQ: u64 = 0b11 << 6;
+    let value: u64;
+    // SAFETY: reading a register has no effect.
+    unsafe { asm!("mrs {}, isr_el1", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    value & FIQ_AND_IRQ != 0
+}
+
 /// The syndrome of the synchronous exception that just came.
 #[inline(always)]
 pub fn syndrome() -> u64 {

@@ -330,12 +330,14 @@ impl Guest {
         self.update_line(host, slot, &card.signals);
     }
 
-    /// Goes on with what was left over. Before an entry, when the vCPU was asked to look.
+    /// Goes on with what was left over, one step of each device; whether more is left. Before an entry, when the vCPU was asked to look.
     #[inline]
-    pub(super) fn serve_pending<H: Host>(&self, host: &H) {
-        if self.pending.load(Ordering::Relaxed) != 0 {
-            self.serve_all_pending(host);
+    pub(super) fn serve_pending<H: Host>(&self, host: &H) -> bool {
+        if self.pending.load(Ordering::Relaxed) == 0 {
+            return false;
         }
+        self.serve_all_pending(host);
+        self.pending.load(Ordering::Relaxed) != 0
     }
 
     fn serve_all_pending<H: Host>(&self, host: &H) {

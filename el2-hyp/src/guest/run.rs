@@ -57,8 +57,12 @@ impl Guest {
                 if self.is_stopping() {
                     return Leave::Stopped;
                 }
-                self.serve_pending(host);
+                let more = self.serve_pending(host);
                 self.flush(host, vcpu);
+                // A guest that is entered may stay for ever, so what is left over is done first; the board's interrupts go before that.
+                if more && !regs::interrupt_waits() {
+                    continue;
+                }
             }
             // SAFETY: `load` put this vCPU's state into this core, and its PSTATE never names EL2: it comes from reset, from SPSR_EL2
             // after an exit, or from `inject`.

@@ -160,8 +160,9 @@ impl<W: Wire> Uplink<W> {
         if self.may_take(from, parts) {
             return Some(true);
         }
-        // With more than half of the slots free, whoever asks holds fewer than are free.
-        let enough = (self.slots / 2 + 1).max(parts + BOARD_SLOTS);
+        // A sender alone holds half of the slots. Called when half of those are free again, it sends a batch, and does not come back
+        // for every frame.
+        let enough = (self.slots / 4 * 3).max(parts + BOARD_SLOTS);
         self.enough = self.enough.max(enough);
         if self.wire.listen(self.enough) {
             self.look()?;
