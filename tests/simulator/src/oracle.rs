@@ -35,6 +35,8 @@ struct History {
     newest: Index,
     /// The configuration there.
     seats: Seats,
+    /// Whether a majority of its voters has ever been in it at once. Before that nothing can have been agreed in it.
+    rooted: bool,
     /// Each guest's newest ownership epoch and owner, there.
     owners: [(Epoch, Option<BoardId>); GUESTS],
 }
@@ -63,7 +65,7 @@ pub struct Oracle {
     /// How far each board has been looked at.
     looked: [(u64, Era, Index, Index); BOARDS],
     counters: [Counters; BOARDS],
-    /// Which memories still exist.
+    /// Which memories of some history still exist.
     alive: HashMap<Memory, ()>,
     known: [Known; BOARDS],
 }
@@ -85,7 +87,9 @@ impl Oracle {
             node.ledger().index,
             node.ledger().index,
         );
-        self.alive.insert(node.memory(), ());
+        if !node.era().is_blank() {
+            self.alive.insert(node.memory(), ());
+        }
     }
 
     /// A board has died.
@@ -136,6 +140,24 @@ impl Oracle {
                 .filter(|seat| self.alive.contains_key(&seat.2));
             alive.count() < known.seats.majority()
         })
+    }
+
+    /// Whether the history `era` may begin: the newest cannot agree to anything any more; or never could, and nobody is left in it (its founder
+    /// was the only one, and has forgotten it or left it for the new one).
+    fn may_found(&self, era: Era, machines: &[Machine]) -> bool {
+        match self.histories.get(&self.newest_era) {
+            None => true,
+            Some(history) if history.rooted => self.cannot_agree(),
+            Some(history) => {
+                let left = |memory: Memory| {
+                    let own = |machine: &Machine| machine.node.memory() == memory;
+                    let machine = machines.iter().find(|machine| own(machine));
+                    machine.is_some_and(|machine| machine.node.era() == era)
+                };
+                let mut members = history.seats.members();
+                !members.any(|seat| self.alive.contains_key(&seat.2) && !left(seat.2))
+            }
+        }
     }
 
     /// The newest era.
@@ -266,7 +288,7 @@ impl Oracle {
         let era = node.era();
         self.alive.insert(node.memory(), ());
         if !self.histories.contains_key(&era) {
-            self.founded(era, stats)?;
+            self.founded(era, machines, stats)?;
         }
         let Some(history) = self.histories.get_mut(&era) else {
             return Ok(());
@@ -306,6 +328,9 @@ impl Oracle {
         if ledger.index >= history.newest {
             history.newest = ledger.index;
             history.seats = ledger.seats;
+            let remember = history.seats.members();
+            let remember = remember.filter(|seat| self.alive.contains_key(&seat.2));
+            history.rooted |= remember.count() >= history.seats.majority();
             for (at, owner) in history.owners.iter_mut().enumerate() {
                 let id = GuestId(at as u16);
                 let epoch = ledger.epoch(id);
@@ -325,9 +350,14 @@ impl Oracle {
     }
 
     /// A node is in an era that was not seen before.
-    fn founded(&mut self, era: Era, stats: &mut Stats) -> Result<(), Violation> {
+    fn founded(
+        &mut self,
+        era: Era,
+        machines: &[Machine],
+        stats: &mut Stats,
+    ) -> Result<(), Violation> {
         stats.see("founded");
-        if !self.newest_era.is_blank() && !self.cannot_agree() {
+        if !self.may_found(era, machines) {
             return violation(
                 "memory",
                 format!(
