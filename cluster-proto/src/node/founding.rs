@@ -209,7 +209,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if self.era.is_blank() {
             return self.join_era(era, out);
         }
-        if era > self.era || self.may_yield(era) {
+        // Not for one of the same generation: its leader may be dead, and what it sent only late.
+        if era.generation > self.era.generation || self.may_yield(era) {
             self.counters.eras_left += 1;
             self.destroy_copies(out);
             let memory = Memory(self.random.name());
