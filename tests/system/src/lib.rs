@@ -12,10 +12,11 @@
 //! - no QEMU outlives its test, and no more of them run at once than the machine has cores for ([`slots`]).
 //!
 //! Read in this order: [`paths`] (what is tested), [`machine`], [`package`], [`board`] with [`verdict`] and [`status`], [`gdb`] (to break
-//! a board on purpose), [`slots`].
+//! a board on purpose), [`slots`], [`lab`] (several boards on one Ethernet).
 
 pub mod board;
 pub mod gdb;
+pub mod lab;
 pub mod machine;
 pub mod package;
 pub mod paths;
@@ -24,6 +25,7 @@ pub mod status;
 pub mod verdict;
 
 pub use board::Board;
+pub use lab::Lab;
 pub use machine::Machine;
 pub use package::{Guest, Package};
 

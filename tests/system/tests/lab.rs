@@ -2,70 +2,10 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
-use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use system::{Guest, Package, paths, saw, slots};
-
-/// A board comes up within this, on a machine that has much else to do.
-const UP: &str = "120s";
-
-/// A lab of this test's name; dropping it ends it.
-struct Lab {
-    name: String,
-    _slots: slots::Slots,
-}
-
-impl Lab {
-    fn up(test: &str, package: &Package, boards: usize) -> Self {
-        let slots = slots::take(usize::MAX);
-        let description = paths::results().join(test).with_extension("toml");
-        std::fs::write(&description, package.description()).expect("the description written");
-        let lab = Self {
-            name: format!("{}-{}", test.replace('_', "-"), std::process::id()),
-            _slots: slots,
-        };
-        let folder = paths::results().join(test);
-        let words = [
-            "up".to_string(),
-            format!("--boards={boards}"),
-            format!("--image={}", paths::image().display()),
-            description.display().to_string(),
-            format!("--folder={}", folder.display()),
-        ];
-        lab.good(&words.iter().map(String::as_str).collect::<Vec<_>>());
-        lab
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        Command::new(paths::tool())
-            .args(["lab", "--name", &self.name])
-            .args(words)
-            .output()
-            .expect("hearth started")
-    }
-
-    #[track_caller]
-    fn good(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{words:?}: {complaint}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Waits until a board has said this; gives the line.
-    #[track_caller]
-    fn said(&self, board: &str, text: &str) -> String {
-        self.good(&["wait", board, "--for", text, "--timeout", UP])
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        // It may be down already.
-        let _ = self.run(&["down"]);
-    }
-}
+use system::lab::UP;
+use system::{Guest, Lab, Package, saw};
 
 /// The processes whose command line holds this.
 fn processes(text: &str) -> usize {
@@ -79,7 +19,7 @@ fn processes(text: &str) -> usize {
 fn three_boards_are_started_stalled_killed_and_ended() {
     let test = "lab_three_boards";
     let package = Package::of([Guest::bare_metal("spin", 1)]);
-    let lab = Lab::up(test, &package, 3);
+    let lab = Lab::up(test, &package, 3, 2);
     let boards = ["board-1", "board-2", "board-3"];
     for board in boards {
         assert!(lab.said(board, "guest spin starts").contains("1 vCPU"));
@@ -159,7 +99,7 @@ fn a_client_of_this_machine_talks_with_a_guests_redis() {
     let web = Guest::debian_on("root.ext4", "web", "redis")
         .with("hearth.ip=10.7.0.11/24")
         .card();
-    let lab = Lab::up(test, &Package::of([web]), 1);
+    let lab = Lab::up(test, &Package::of([web]), 1, 2);
     lab.said("board-1", "redis answers");
     lab.good(&["ping", "10.7.0.11"]);
     // Its answer to the ping's ARP has told who it is.

@@ -99,12 +99,19 @@ impl Signals {
         if !self.has_line_change() {
             return None;
         }
-        let state = self.0.fetch_and(!DIP, Ordering::AcqRel);
-        if state & DIP != 0 {
-            return Some(false);
-        }
-        let state = self.0.fetch_and(!CHANGED, Ordering::AcqRel);
-        (state & CHANGED != 0).then_some(state & CAUSES != 0)
+        // One step: what changes meanwhile is seen by the next, or by whoever changed it.
+        let taken = self
+            .0
+            .try_update(Ordering::AcqRel, Ordering::Relaxed, |state| {
+                if state & DIP != 0 {
+                    Some(state & !DIP)
+                } else {
+                    (state & CHANGED != 0).then_some(state & !CHANGED)
+                }
+            });
+        taken
+            .ok()
+            .map(|state| state & DIP == 0 && state & CAUSES != 0)
     }
 
     /// Changes the state, and notes in the same step whether the line changed by that.
