@@ -131,6 +131,14 @@ fn start_devices(tree: &Tree, package: Option<&Package<'static>>) {
     };
     net::initialise(found.card, addresses);
     disk::initialise(found.disk);
+    // What they had to say before their interrupts were let through left a line up, and an edge that nobody saw: without this
+    // look there would never be another.
+    if let Some(network) = net::network() {
+        network.interrupt();
+    }
+    if let Some(disk) = disk::disk() {
+        disk.interrupt();
+    }
 }
 
 /// Set when everything that secondary cores use is there.
