@@ -69,7 +69,7 @@ impl Lab {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Waits until a board has said this; gives the line.
+    /// Waits until a board has said this; gives the line, of which the end may not have come yet.
     ///
     /// # Panics
     /// If it does not come in time.

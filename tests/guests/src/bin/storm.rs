@@ -170,8 +170,9 @@ fn call(me: usize, target: usize, sgi: u32) -> bool {
 
 /// Parks for so many microseconds, or until called: whatever interrupt comes first.
 fn park(micros: u64) {
-    timer::arm_virtual(timer::now() + timer::micros(micros));
+    // Masked first: a timer that fires before the wait begins must end it, not pass before it.
     let former = exception::mask_interrupts();
+    timer::arm_virtual(timer::now() + timer::micros(micros));
     exception::park();
     exception::restore_interrupts(former);
 }
