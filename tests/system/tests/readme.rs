@@ -375,3 +375,23 @@ fn volumes_are_made_and_listed() {
     );
     fs::remove_file(&disk).expect("the disk removed");
 }
+
+#[test]
+fn simulate_says_what_it_found() {
+    let run = Command::new(paths::project().join("scripts/simulate"))
+        .args(["--steps", "20000", "--json"])
+        .output()
+        .expect("scripts/simulate started");
+    let said = String::from_utf8_lossy(&run.stdout).into_owned();
+    let complaint = String::from_utf8_lossy(&run.stderr);
+    assert!(said.contains("\"violations\": 0"), "{said}{complaint}");
+    for key in [
+        "steps",
+        "seeds",
+        "decide_p99_ms",
+        "speedup",
+        "events_never_seen",
+    ] {
+        assert!(said.contains(&format!("\"{key}\"")), "{key}: {said}");
+    }
+}
