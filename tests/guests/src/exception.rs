@@ -35,6 +35,7 @@ static IRQ_HANDLER: AtomicUsize = AtomicUsize::new(0);
 /// Set by the first exception that nobody wanted, so that a second one while reporting does not recurse.
 static DYING: AtomicBool = AtomicBool::new(false);
 
+// SAFETY: `vectors.S` defines it with this signature.
 unsafe extern "C" {
     fn run_probe(code: *const u32, registers: *mut [u64; 8], translation_off: u64) -> u64;
 }
@@ -110,6 +111,7 @@ global_asm!(
     "ret",
 );
 
+// SAFETY: the assembly above defines them; each is only ever run as a probe.
 unsafe extern "C" {
     fn probe_ldr32();
     fn probe_str32();

@@ -75,6 +75,7 @@ pub struct Machine {
 
 static MACHINE: Once<Machine> = Once::new();
 
+// SAFETY: the linker script defines them; their addresses alone are taken.
 unsafe extern "C" {
     static __image_start: u8;
     static __image_end: u8;

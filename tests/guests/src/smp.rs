@@ -52,6 +52,7 @@ static CPU_LOCALS: [Local; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
+// SAFETY: `start.S` defines it; its address alone is taken.
 unsafe extern "C" {
     fn secondary_start();
 }

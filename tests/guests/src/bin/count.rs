@@ -19,6 +19,7 @@ use guest::{
 
 global_asm!(include_str!("count.S"));
 
+// SAFETY: `count.S` defines it with this signature.
 unsafe extern "C" {
     fn hold_registers(seed: u64, word: *const AtomicU64, value: u64, spin: u64) -> u64;
 }

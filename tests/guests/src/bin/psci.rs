@@ -14,6 +14,7 @@ use guest::{Machine, exception, gic, machine, println, psci, report, smp, timer}
 
 global_asm!(include_str!("psci.S"));
 
+// SAFETY: `psci.S` defines it with this signature.
 unsafe extern "C" {
     fn call_with_pattern(function: u32, a: u64, b: u64, c: u64, smc: u64) -> u64;
 }

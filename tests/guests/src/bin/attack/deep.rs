@@ -8,6 +8,7 @@ use guest::{exception, gic, machine, println, psci, report, smp, timer};
 
 global_asm!(include_str!("deep.S"));
 
+// SAFETY: `deep.S` defines them with these signatures.
 unsafe extern "C" {
     fn lose_vectors(address: u64) -> !;
     fn lose_stack(address: u64) -> !;

@@ -30,6 +30,7 @@ global_asm!(
     "eret",
 );
 
+// SAFETY: the assembly above defines it; it takes and returns nothing.
 unsafe extern "C" {
     fn enter_user();
 }
