@@ -62,6 +62,8 @@ pub enum Reply<'a> {
     Page(PageHead, &'a [u8]),
     /// A board's status, and the echoes' bytes ([`crate::wire::message::read_echoes`]).
     Peers(Status, &'a [u8]),
+    /// What a board sent beside the protocol ([`crate::service`]); no question waits for it.
+    Parcel(BoardId, &'a [u8]),
 }
 
 /// There is no answer, and nobody is asked any more. An order may still have been carried out, or be: look before it is given again.
@@ -189,6 +191,23 @@ impl<A: Authenticator> Client<A> {
         id
     }
 
+    /// Sends bytes beside the protocol to a board. Whether they were sent: where there is no session with it yet, one is asked for instead, and the caller
+    /// tries again. A board that no longer knows this tool drops them, and asks for a new session.
+    pub fn parcel(
+        &mut self,
+        board: BoardId,
+        bytes: &[u8],
+        send: &mut dyn FnMut(BoardId, &[u8]),
+    ) -> bool {
+        let met = self.sessions.get(board.at());
+        if met.is_none_or(|session| session.incarnation.0 == 0) {
+            self.greet(board, 0, send);
+            return false;
+        }
+        self.send(board, &Message::Parcel(bytes), send);
+        true
+    }
+
     /// When [`Client::tick`] is due, if a question waits.
     #[must_use]
     pub fn deadline(&self) -> Option<Micros> {
@@ -258,6 +277,9 @@ impl<A: Authenticator> Client<A> {
             && take_number(&mut session.top, &mut session.window, view.sequence);
         if !fresh {
             return None;
+        }
+        if let Message::Parcel(bytes) = message {
+            return Some(Reply::Parcel(board, bytes));
         }
         let waiting = self.waiting.as_mut()?;
         waiting.heard |= board == self.turn;

@@ -12,6 +12,7 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod client;
 pub mod detector;
 pub mod first;
@@ -24,4 +25,5 @@ pub mod manifest;
 pub mod node;
 pub mod package;
 pub mod placement;
+pub mod service;
 pub mod wire;

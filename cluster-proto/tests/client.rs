@@ -184,6 +184,7 @@ impl World {
             Some(Reply::Peers(_, echoes)) => {
                 self.hears = Some(read_echoes(echoes).filter(|echo| echo.heard).count())
             }
+            Some(Reply::Parcel(board, _)) => panic!("board {board} sent a parcel unasked"),
             None => {}
         }
     }

@@ -243,6 +243,11 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("shown", operator, Message::Shown(page, &[])),
         ("peers", operator, Message::Peers(status(), &echo)),
+        (
+            "parcel",
+            one,
+            Message::Parcel(&[6, 3, 0, 9, 0, 0, 0, 0, 0, 0, 0]),
+        ),
     ];
     let auth = ClusterKey::new(&key());
     let incarnation = Incarnation(0xb1);

@@ -6,7 +6,7 @@ use crate::lease::Permit;
 use crate::ledger::types::{Capacity, Outcome, Reason, RequestId};
 #[cfg(doc)]
 use crate::node::Node;
-use crate::wire::frame::Recipient;
+use crate::wire::frame::{Party, Recipient};
 
 /// What a node needs to know of itself.
 #[derive(Clone, Debug)]
@@ -106,6 +106,13 @@ pub enum Effect<'a> {
         guest: GuestId,
         /// In which ownership epoch.
         epoch: Epoch,
+    },
+    /// Somebody who was authenticated sent this beside the protocol ([`crate::service`]).
+    Parcel {
+        /// Who.
+        from: Party,
+        /// What.
+        bytes: &'a [u8],
     },
     /// A command that came through [`Node::command`] has its outcome.
     Answer {

@@ -35,7 +35,8 @@ use crate::ledger::Ledger;
 use crate::ledger::types::{Capacity, Observation, Operation, RequestId, Seats};
 use crate::log::Log;
 use crate::wire::auth::Authenticator;
-use crate::wire::message::Role;
+use crate::wire::frame::{Party, Recipient};
+use crate::wire::message::{Message, Role};
 use state::{Backoff, Copy, Forwarding, Founding, Intake, OperatorSession, Peer, Tally};
 
 /// The state machine of one board: `B` boards, `G` guests, `D` volumes, `L` log entries.
@@ -359,6 +360,15 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.advance(now, out);
         self.order(id, operation, None, out);
         self.settle(out);
+    }
+
+    /// Sends bytes beside the protocol to a board, or to an operator who has a session. One who has none challenges, and the bytes are lost.
+    ///
+    /// # Panics
+    /// If they are more than [`MAX_BODY`](crate::wire::frame::MAX_BODY).
+    pub fn send_parcel(&mut self, to: Party, bytes: &[u8], out: &mut dyn Sink) {
+        assert!(bytes.len() <= crate::wire::frame::MAX_BODY);
+        self.send(Recipient::One(to), &Message::Parcel(bytes), out);
     }
 
     /// Orders a new founding around this board, from this board itself. `lost` are voters that are off and of whose memory nothing is left:

@@ -242,6 +242,13 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 session.used_at = now;
                 self.on_request(number, request, out);
             }
+            Message::Parcel(bytes) if known => {
+                session.used_at = now;
+                out.emit(Effect::Parcel {
+                    from: Party::Operator(number),
+                    bytes,
+                });
+            }
             _ => return false,
         }
         self.counters.accepted += 1;
@@ -356,6 +363,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                     self.decree_order(forward.id, forward.operation, out);
                 }
             }
+            Message::Parcel(bytes) => out.emit(Effect::Parcel {
+                from: Party::Board(board),
+                bytes,
+            }),
             // Boards ask no questions, and a Hello was looked at before.
             Message::Hello(_)
             | Message::Answer(_)

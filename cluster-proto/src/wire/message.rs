@@ -337,6 +337,8 @@ pub enum Message<'a> {
     Shown(PageHead, &'a [u8]),
     /// To an operator: the board's status, and the echoes' bytes.
     Peers(Status, &'a [u8]),
+    /// Bytes that the node carries and does not look into: what boards and tools tell one another beside the protocol ([`crate::service`]).
+    Parcel(&'a [u8]),
 }
 
 /// The kind of [`Hello`], the only message that is looked at without a session.
@@ -364,6 +366,7 @@ impl<'a> Message<'a> {
             Self::Request(_) => 15,
             Self::Shown(..) => 16,
             Self::Peers(..) => 17,
+            Self::Parcel(_) => 18,
         }
     }
 
@@ -397,6 +400,7 @@ impl<'a> Message<'a> {
             Self::Forward(message) => message.put(to),
             Self::Answer(message) => message.put(to),
             Self::Request(message) => message.put(to),
+            Self::Parcel(bytes) => to.put(bytes),
         }
     }
 
@@ -425,6 +429,7 @@ impl<'a> Message<'a> {
             15 => Self::Request(Wire::get(from)?),
             16 => Self::Shown(Wire::get(from)?, from.rest()),
             17 => Self::Peers(Wire::get(from)?, echoes(from)?),
+            18 => Self::Parcel(from.rest()),
             _ => return Err(Malformed::Range),
         };
         from.end()?;

@@ -103,6 +103,8 @@ impl Sink for Tray {
             Effect::Resume { guest, epoch } => Work::Resume(guest, epoch),
             Effect::Destroy { guest, epoch } => Work::Destroy(guest, epoch),
             Effect::Answer { id, outcome } => Work::Answer(id, outcome),
+            // What goes beside the protocol decides nothing.
+            Effect::Parcel { .. } => return,
         });
     }
 }

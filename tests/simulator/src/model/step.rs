@@ -216,7 +216,7 @@ impl Situation {
                     reason: Reason::Operator,
                 });
             }
-            Effect::Answer { .. } => {}
+            Effect::Answer { .. } | Effect::Parcel { .. } => {}
         };
         act(Arc::make_mut(&mut station.node), local, &mut sink);
         for (to, frame) in sent {

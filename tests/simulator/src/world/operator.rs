@@ -112,7 +112,7 @@ impl World {
         match reply {
             Some(Reply::Outcome(_, Outcome::Done { .. })) => self.stats.see("order_done"),
             Some(Reply::Outcome(_, Outcome::Refused { .. })) => self.stats.see("order_refused"),
-            Some(Reply::Page(..) | Reply::Peers(..)) | None => {}
+            Some(Reply::Page(..) | Reply::Peers(..) | Reply::Parcel(..)) | None => {}
         }
         self.post(sent);
         self.ask_next();
