@@ -45,7 +45,7 @@ impl fmt::Display for FirstError {
 impl core::error::Error for FirstError {}
 
 /// Fills the empty `ledger` with what `manifest` describes: no seat is taken, no board is in, and no guest runs. Its checksum is the digest by which
-/// boards see that they were packed alike ([`crate::node::Setup::manifest`]).
+/// boards see that they were packed alike.
 ///
 /// # Errors
 /// [`FirstError`] when it does not fit; the ledger is of no use then.

@@ -45,7 +45,6 @@ fn setup(board: usize) -> Setup {
             cores: 4,
             class: 1,
         },
-        manifest: 1,
         journal: false,
         heartbeat: HEARTBEAT,
         lease: LEASE,

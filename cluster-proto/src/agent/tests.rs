@@ -268,7 +268,6 @@ impl Lab {
                 cores: 2,
                 class: 0,
             },
-            manifest: 1,
             journal: false,
             heartbeat: limits::HEARTBEAT,
             lease: limits::LEASE,

@@ -23,8 +23,6 @@ pub struct Setup {
     pub seed: u64,
     /// What it has for guests.
     pub capacity: Capacity,
-    /// The digest of the manifest from which the first ledger is made.
-    pub manifest: u64,
     /// Whether its driver keeps a journal.
     pub journal: bool,
     /// Between two heartbeats.

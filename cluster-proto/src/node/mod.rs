@@ -203,7 +203,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         }
     }
 
-    /// Begins a life. `first` makes the first ledger, with its seats vacant, from the package's manifest; it is called on an empty one.
+    /// Begins a life. `first` makes the first ledger, with its seats vacant, from the package's manifest; it is called on an empty one. By that ledger's checksum
+    /// boards see that they were packed alike.
     /// A voter with a journal calls [`Node::recall`] next, for every record.
     pub fn boot(&mut self, setup: &Setup, now: Micros, first: impl FnOnce(&mut Ledger<B, G, D>)) {
         self.auth.set_key(&setup.key);
@@ -214,7 +215,6 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.sequence = 0;
         self.random = Random(setup.seed);
         self.capacity = setup.capacity.clone();
-        self.manifest = setup.manifest;
         self.journaled = setup.journal;
         (self.heartbeat, self.lease_span) = (setup.heartbeat, setup.lease);
         self.promise = promise_span(setup.lease, setup.drift_ppm);
@@ -239,6 +239,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.newest_generation = 0;
         self.forget(Memory(setup.incarnation.0));
         first(&mut self.ledger);
+        self.manifest = self.ledger.checksum();
         self.config = self.ledger.seats;
         self.virgin = true;
         for copy in &mut self.copies {

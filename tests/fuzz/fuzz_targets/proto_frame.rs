@@ -27,7 +27,6 @@ fn boot(node: &mut Board0) {
         incarnation: Incarnation(5),
         seed: 6,
         capacity: Capacity { memory_mib: 1_024, cores: 4, class: 1 },
-        manifest: 1,
         journal: true,
         heartbeat: Span::millis(50),
         lease: Span::millis(250),

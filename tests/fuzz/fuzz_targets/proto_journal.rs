@@ -25,7 +25,6 @@ fuzz_target!(|data: &[u8]| {
         incarnation: Incarnation(5),
         seed: 6,
         capacity: Capacity { memory_mib: 0, cores: 0, class: 0 },
-        manifest: 1,
         journal: true,
         heartbeat: Span::millis(50),
         lease: Span::millis(250),

@@ -254,7 +254,6 @@ fn booted<const B: usize>(board: u8, boards: u8) -> Box<RealNode<B>> {
             cores: 4,
             class: 1,
         },
-        manifest: 1,
         journal: false,
         heartbeat: HEARTBEAT,
         lease: LEASE,

@@ -167,7 +167,6 @@ impl Situation {
                 cores: 4,
                 class: 1,
             },
-            manifest: 1,
             journal: station.disk.is_some(),
             heartbeat: HEARTBEAT,
             lease: LEASE,

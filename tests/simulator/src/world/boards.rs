@@ -145,7 +145,6 @@ impl World {
                 cores: 4,
                 class: 1,
             },
-            manifest: 1,
             journal: self.machines[board].disk.is_some(),
             heartbeat: HEARTBEAT,
             lease: LEASE,
