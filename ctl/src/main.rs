@@ -6,6 +6,7 @@
 //! operator's files is a list of [`source::Problem`]s; [`report`] prints those and every other outcome, for people or as
 //! JSON, and chooses the exit code.
 
+mod cluster;
 mod lab;
 mod pack;
 mod report;

@@ -6,15 +6,17 @@
 //! hearth lab VERB ── client ──► supervisor ── board ──► QEMU, one a board
 //!   (verbs, up, attach)             │ ports ◄──frames──┘
 //!                                   ├─ switch      who gets a frame, when, and what is wrong with it
-//!                                   └─ forwarder   a TCP of its own, for clients of this machine
+//!                                   ├─ forwarder   a TCP of its own, for clients of this machine
+//!                                   └─ station     datagrams, for tools that speak with boards
 //! ```
 //!
-//! Read [`switch`] first, which is pure logic; then [`ports`] and [`forward`], what lies behind its ports; [`plan`], [`spawn`], [`scrollback`] and
-//! [`board`]; [`supervisor`], which has them all; [`protocol`] and [`client`]; [`describe`], [`up`], [`attach`] and [`verbs`], the operator's side.
+//! Read [`switch`] first, which is pure logic; then [`ports`], [`forward`] and [`station`], what lies behind its ports; [`plan`], [`spawn`], [`scrollback`] and
+//! [`board`]; [`supervisor`], which has them all; [`protocol`], [`client`] and [`datagrams`]; [`describe`], [`up`], [`attach`] and [`verbs`], the operator's side.
 
 mod attach;
 mod board;
 mod client;
+mod datagrams;
 mod describe;
 mod forward;
 mod pcap;
@@ -24,6 +26,7 @@ mod protocol;
 mod scrollback;
 mod show;
 mod spawn;
+mod station;
 mod supervisor;
 mod switch;
 mod up;

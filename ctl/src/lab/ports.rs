@@ -36,6 +36,8 @@ struct Port {
     token: u64,
     backlog: VecDeque<Vec<u8>>,
     untaken: u64,
+    /// Its station is in the lab's own process, and takes its frames from the backlog.
+    inside: bool,
 }
 
 /// A capture and what of.
@@ -46,13 +48,10 @@ struct Running {
     port: Option<PortId>,
 }
 
-/// All ports, and what leads to the forwarder.
+/// All ports.
 pub struct Ports {
     ports: Vec<Port>,
     epoll: Rc<Epoll>,
-    forwarder: PortId,
-    /// Frames for the forwarder.
-    pub for_forwarder: VecDeque<Vec<u8>>,
     spare: Vec<Vec<u8>>,
     captures: Vec<Running>,
     /// What stations have told of themselves by ARP.
@@ -62,18 +61,36 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// So many ports without sockets; one is the forwarder's.
-    pub fn new(count: usize, forwarder: PortId, epoll: Rc<Epoll>, began: Duration) -> Self {
+    /// So many ports without sockets.
+    pub fn new(count: usize, epoll: Rc<Epoll>, began: Duration) -> Self {
         Self {
             ports: (0..count).map(|_| Port::default()).collect(),
             epoll,
-            forwarder,
-            for_forwarder: VecDeque::new(),
             spare: Vec::new(),
             captures: Vec::new(),
             neighbours: HashMap::new(),
             began,
         }
+    }
+
+    /// The station behind this port is in this process: [`Ports::take`] has its frames.
+    pub fn plug_inside(&mut self, port: PortId) {
+        self.ports[port.0].inside = true;
+    }
+
+    /// The next frame for a station in this process; [`Ports::recycle`] takes it back.
+    pub fn take(&mut self, port: PortId) -> Option<Vec<u8>> {
+        let port = &mut self.ports[port.0];
+        match port.inside {
+            true => port.backlog.pop_front(),
+            false => None,
+        }
+    }
+
+    /// Whether frames wait for a station in this process.
+    pub fn has_inside(&self) -> bool {
+        let waits = |port: &Port| port.inside && !port.backlog.is_empty();
+        self.ports.iter().any(waits)
     }
 
     /// Joins a board's socket to its port; its events will have this token.
@@ -86,8 +103,8 @@ impl Ports {
         self.ports[port.0] = Port {
             socket: Some(socket),
             token,
-            backlog: VecDeque::new(),
             untaken: self.ports[port.0].untaken,
+            ..Port::default()
         };
         Ok(())
     }
@@ -96,6 +113,7 @@ impl Ports {
     pub fn unplug(&mut self, port: PortId) {
         let port = &mut self.ports[port.0];
         port.socket = None;
+        port.inside = false;
         port.backlog.clear();
     }
 
@@ -135,7 +153,7 @@ impl Ports {
         }
     }
 
-    /// Takes the buffer of a frame for the forwarder back.
+    /// Takes the buffer of a frame for a station in this process back.
     pub fn recycle(&mut self, frame: Vec<u8>) {
         if self.spare.len() < MAX_SPARE {
             self.spare.push(frame);
@@ -228,20 +246,11 @@ fn put(socket: &OwnedFd, frame: &[u8]) -> nix::Result<()> {
 impl Wire for Ports {
     fn deliver(&mut self, port: PortId, frame: &[u8]) {
         let entry = &mut self.ports[port.0];
-        if port == self.forwarder {
-            if self.for_forwarder.len() < MAX_BACKLOG {
-                let frame = Self::keep(&mut self.spare, frame);
-                self.for_forwarder.push_back(frame);
-            } else {
-                entry.untaken += 1;
-            }
-            return;
-        }
-        let Some(socket) = &entry.socket else {
-            return;
-        };
-        if entry.backlog.is_empty() {
-            match put(socket, frame) {
+        match &entry.socket {
+            None if !entry.inside => return,
+            None => {}
+            Some(_) if !entry.backlog.is_empty() => {}
+            Some(socket) => match put(socket, frame) {
                 Ok(()) => return,
                 Err(Errno::EAGAIN | Errno::ENOBUFS) => {
                     let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
@@ -255,7 +264,7 @@ impl Wire for Ports {
                     entry.untaken += 1;
                     return;
                 }
-            }
+            },
         }
         if entry.backlog.len() == MAX_BACKLOG {
             entry.untaken += 1;

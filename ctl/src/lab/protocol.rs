@@ -2,7 +2,8 @@
 //!
 //! A lab listens on an abstract Unix socket, which has no file and is gone with its process. A connection carries one request,
 //! a line of JSON, and its answer, another: `{"ok":true,…}` or `{"ok":false,"trouble":"…"}`. After the answer to
-//! [`Request::Console`] the connection is the board's console, byte by byte in both directions.
+//! [`Request::Console`] the connection is the board's console, byte by byte in both directions; after that to [`Request::Datagrams`] it
+//! carries datagrams ([`super::datagrams`]).
 
 use std::net::{SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
@@ -108,6 +109,8 @@ pub enum Request {
         /// How long to wait, milliseconds.
         timeout_ms: u64,
     },
+    /// Exchange datagrams with boards.
+    Datagrams(Ask),
     /// Become the console of a board.
     Console {
         /// Its name, or a guest's.
@@ -183,6 +186,23 @@ impl Change {
             rate: self.rate.unwrap_or(faults.rate),
         }
     }
+}
+
+/// What [`Request::Datagrams`] asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ask {
+    /// The port that datagrams come from and answers come to; a free one unless told.
+    pub port: Option<u16>,
+    /// Groups and ports whose datagrams are wanted, too.
+    pub groups: Vec<SocketAddrV4>,
+}
+
+/// The answer to [`Request::Datagrams`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Opened {
+    /// The port that datagrams come from.
+    pub port: u16,
 }
 
 /// How a board is.

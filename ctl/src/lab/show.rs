@@ -192,6 +192,21 @@ impl fmt::Display for Echoed {
     }
 }
 
+/// A datagram that came back.
+#[derive(Debug, Serialize)]
+pub struct Answered {
+    /// Who sent it.
+    pub from: SocketAddrV4,
+    /// What it holds, with escapes for what is no ASCII letter.
+    pub text: String,
+}
+
+impl fmt::Display for Answered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} answers: {}", self.from, self.text)
+    }
+}
+
 /// What a board said.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -1,16 +1,18 @@
 //! The verbs of `hearth lab`, as requests to a lab and what is printed of the answers.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::protocol::{Change, Done, LabState, Request};
-use super::show::{Captures, Echoed, Forwarded, Labs, Links, Log, Seen};
+use super::datagrams::LabWire;
+use super::protocol::{Ask, Change, Done, LabState, Request};
+use super::show::{Answered, Captures, Echoed, Forwarded, Labs, Links, Log, Seen};
 use super::switch::Direction;
 use super::switch::faults::{Probability, Rate, Span, duration};
 use super::{attach, client, up};
+use crate::cluster::wire::Wire as _;
 use crate::report::{Answer, Failure};
 
 /// Run boards under QEMU on this machine, joined by an Ethernet that can be made to misbehave.
@@ -57,6 +59,7 @@ enum Verb {
     Forward(Forward),
     /// Ask a guest for an echo, from the lab's own link.
     Ping(Ping),
+    Send(Send),
     Console(Console),
     /// Print what a board said.
     Log(LogArguments),
@@ -178,6 +181,18 @@ struct Ping {
     timeout: Duration,
 }
 
+/// Send a datagram from the lab's own link, and print what comes back first.
+#[derive(Args)]
+struct Send {
+    /// Whom to: an IPv4 address and a port of UDP.
+    to: SocketAddrV4,
+    /// What; \n, \r, \t, \\ and \xNN are bytes.
+    text: String,
+    /// How long to wait for an answer.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    timeout: Duration,
+}
+
 /// Attach this terminal to the console of a board, or of a guest.
 ///
 /// Ctrl-\ x leaves. A guest's console is its board's, turned to the guest (docs/console.md).
@@ -293,6 +308,7 @@ fn ask(lab: &str, verb: &Verb) -> Result<Answer, String> {
             };
             client::get::<Echoed>(lab, request).map(Answer::from)
         }
+        Verb::Send(verb) => send(lab, verb).map(Answer::from),
         Verb::Console(verb) => {
             let request = Request::Console {
                 who: verb.who.clone(),
@@ -352,6 +368,19 @@ fn list(name: Option<&str>) -> Result<Labs, String> {
             labs: names.iter().filter_map(|lab| state(lab).ok()).collect(),
         }),
     }
+}
+
+fn send(lab: &str, verb: &Send) -> Result<Answered, String> {
+    let broken = |error: std::io::Error| format!("lab {lab} is gone: {error}");
+    let mut wire = LabWire::connect(lab, Ask::default())?;
+    let text = unescape(&verb.text)?;
+    wire.send(verb.to, text.as_bytes()).map_err(broken)?;
+    let answer = wire.receive(verb.timeout).map_err(broken)?;
+    let (from, bytes) = answer.ok_or_else(|| format!("{} does not answer", verb.to))?;
+    Ok(Answered {
+        from,
+        text: bytes.escape_ascii().to_string(),
+    })
 }
 
 fn capture(lab: &str, verb: &Capture) -> Result<Answer, String> {

@@ -9,7 +9,11 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::{getsockopt, sockopt};
 use serde_json::{Value, json};
 
-use super::super::protocol::{Condition, Done, Echo, Envelope, Found, MAX_REQUEST, VERSION};
+use super::super::datagrams;
+use super::super::protocol::{
+    Ask, Condition, Done, Echo, Envelope, Found, MAX_REQUEST, Opened, VERSION,
+};
+use super::super::station::Datagram;
 use super::super::switch::pipe::Time;
 use super::super::value;
 use super::{Supervisor, Token};
@@ -18,6 +22,8 @@ use super::{Supervisor, Token};
 const MAX_CLIENTS: usize = 64;
 /// What of a console is sent at once, bytes.
 const CHUNK: usize = 16 << 10;
+/// Datagrams for a client that does not take them wait up to so much, bytes.
+const MAX_WAITING: usize = 256 << 10;
 /// A client that does not take its last answer within this does not get it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -40,6 +46,8 @@ enum Mode {
     Waiting(Waiting),
     /// It is the console of a board, and has seen it up to that place.
     Console(usize, u64),
+    /// It exchanges datagrams.
+    Datagrams,
     /// Its answer is on the way.
     Answered,
 }
@@ -68,6 +76,8 @@ pub enum Reply {
     Later(Waiting),
     /// With the console of a board from that place on.
     Console(usize, u64),
+    /// With datagrams.
+    Datagrams(Ask),
 }
 
 impl Client {
@@ -183,6 +193,10 @@ impl Supervisor<'_> {
                 client.inbox.extend(&chunk[..length]);
                 self.take_request(number);
             }
+            Mode::Datagrams => {
+                client.inbox.extend(&chunk[..length]);
+                return self.send_datagrams(number);
+            }
             // It has asked; there is nothing more to say.
             Mode::Waiting(_) | Mode::Answered => {}
         }
@@ -216,11 +230,57 @@ impl Supervisor<'_> {
                 self.boards[board].type_in(&typed);
                 self.watch_console(board);
             }
+            Ok(Reply::Datagrams(ask)) => self.open_datagrams(number, ask),
             Err(trouble) => client.answer(Err(trouble)),
         }
     }
 
+    /// Joins a client to the lab's station.
+    fn open_datagrams(&mut self, number: u64, ask: Ask) {
+        let opened = self.desk.open(number, ask.port, ask.groups);
+        if let Some(client) = self.clients.get_mut(&number) {
+            let is_open = opened.is_ok();
+            client.answer(opened.map(|port| value(Opened { port })));
+            if is_open {
+                client.mode = Mode::Datagrams;
+            }
+        }
+    }
+
+    /// Sends the datagrams that a client has given whole; whether they were any.
+    fn send_datagrams(&mut self, number: u64) -> bool {
+        let now = self.now();
+        let (Some(client), Some(port)) = (self.clients.get_mut(&number), self.desk.port(number))
+        else {
+            return false;
+        };
+        loop {
+            match datagrams::take(&mut client.inbox) {
+                Ok(Some((to, payload))) => {
+                    // As on any network, the sender is not told what can never arrive.
+                    if let Err(trouble) = self.station.send(now, port, to, &payload) {
+                        eprintln!("datagram to {to}: {trouble}");
+                    }
+                }
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Gives a datagram that came to those who take it, as far as they have room.
+    pub fn hand_out(&mut self, datagram: &Datagram<'_>) {
+        for number in self.desk.takers(datagram) {
+            if let Some(client) = self.clients.get_mut(&number)
+                && client.outbox.len() < MAX_WAITING
+            {
+                datagrams::put(&mut client.outbox, datagram.from, datagram.payload);
+            }
+        }
+    }
+
     fn drop_client(&mut self, number: u64) {
+        self.desk.close(number);
         if let Some(client) = self.clients.remove(&number)
             && let Mode::Waiting(Waiting::Echo(_, question, _)) = client.mode
         {

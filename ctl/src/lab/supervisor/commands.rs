@@ -88,6 +88,7 @@ impl Supervisor<'_> {
                     self.until(timeout_ms),
                 )))
             }
+            Request::Datagrams(ask) => Ok(Reply::Datagrams(ask)),
             Request::Console { who, board, lines } => self.console(&who, board.as_deref(), lines),
             Request::Log { board, lines } => {
                 let said = &self.boards[self.board(&board)?].said;

@@ -29,6 +29,7 @@ use super::forward::Forwarder;
 use super::plan::{LAB_LINK, Plan};
 use super::ports::{Batch, Ports};
 use super::protocol::{LabState, address_prefix};
+use super::station::{Desk, Station};
 use super::switch::pipe::Time;
 use super::switch::random::Seed;
 use super::switch::{PortId, Switch};
@@ -40,6 +41,8 @@ const START: Duration = Duration::from_secs(120);
 const END: Duration = Duration::from_secs(3);
 /// Batches that are read from one board before others have their turn.
 const BATCHES: usize = 4;
+/// The address of the station for clients' datagrams, beside the forwarder's.
+const STATION_MAC: [u8; 6] = [0x02, 0x68, 0x6c, 0xff, 0xff, 0x02];
 /// Events taken at once.
 const EVENTS: usize = 64;
 
@@ -114,6 +117,9 @@ struct Supervisor<'r> {
     /// The forwarder is to have a turn.
     forward: bool,
     forward_due: Option<Time>,
+    /// The station by which clients exchange datagrams with boards; it shares the forwarder's link.
+    station: Station,
+    desk: Desk,
     clients: HashMap<u64, Client>,
     next_client: u64,
     /// Something has happened that clients may wait for.
@@ -193,7 +199,8 @@ impl<'r> Supervisor<'r> {
             boards.push(Board::new(board.clone(), port, &plan.folder)?);
         }
         let forwarder_port = switch.add(LAB_LINK);
-        let ports = Ports::new(boards.len() + 1, forwarder_port, Rc::clone(&epoll), epoch);
+        let mut ports = Ports::new(boards.len() + 1, Rc::clone(&epoll), epoch);
+        ports.plug_inside(forwarder_port);
         let address = plan
             .address
             .map(|(address, prefix)| Ipv4Cidr::new(address, prefix));
@@ -221,6 +228,8 @@ impl<'r> Supervisor<'r> {
             forwarder_port,
             forward: false,
             forward_due: None,
+            station: Station::new(STATION_MAC, None),
+            desk: Desk::default(),
             clients: HashMap::new(),
             next_client: 0,
             news: true,
@@ -295,6 +304,7 @@ impl<'r> Supervisor<'r> {
         let now = self.now();
         self.switch.poll(now, &mut self.ports);
         self.turn_forwarder(now);
+        self.send_frames(now);
         if self.news {
             self.news = false;
             self.announce(now);
@@ -313,12 +323,17 @@ impl<'r> Supervisor<'r> {
     /// Lets the forwarder work until it has nothing more to say.
     fn turn_forwarder(&mut self, now: Time) {
         let due = self.forward_due.is_some_and(|due| due <= now);
-        if !due && !self.forward && self.ports.for_forwarder.is_empty() {
+        if !due && !self.forward && !self.ports.has_inside() {
             return;
         }
         self.forward = false;
-        while let Some(frame) = self.ports.for_forwarder.pop_front() {
-            self.forwarder.receive(&frame);
+        while let Some(frame) = self.ports.take(self.forwarder_port) {
+            if let Some(datagram) = self.station.receive(now, &frame) {
+                self.hand_out(&datagram);
+            }
+            if !self.station.is_meant(&frame) {
+                self.forwarder.receive(&frame);
+            }
             self.ports.recycle(frame);
         }
         if let Err(error) = self.forwarder.turn(now) {
@@ -335,10 +350,18 @@ impl<'r> Supervisor<'r> {
         self.forward_due = self.forwarder.next_due(now);
     }
 
+    /// Sends what the station has for the switch.
+    fn send_frames(&mut self, now: Time) {
+        while let Some(frame) = self.station.take() {
+            let port = self.forwarder_port;
+            self.switch.input(now, port, &frame, &mut self.ports);
+        }
+    }
+
     fn arm(&mut self) {
         let waiting = self.clients.values().filter_map(Client::deadline);
         let starting = self.report.as_ref().map(|_| Time(START.as_nanos() as u64));
-        let answers = self.forward || !self.ports.for_forwarder.is_empty();
+        let answers = self.forward || self.ports.has_inside();
         let due = [
             self.switch.next_due(),
             self.forward_due,

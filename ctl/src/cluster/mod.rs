@@ -1,0 +1,3 @@
+//! The tool's side of a cluster's protocol.
+
+pub mod wire;
