@@ -7,6 +7,7 @@
 //! JSON, and chooses the exit code.
 
 mod cluster;
+mod drill;
 mod lab;
 mod pack;
 mod report;
@@ -33,6 +34,7 @@ struct Arguments {
 /// What to do.
 #[derive(Subcommand)]
 enum Verb {
+    Drill(drill::Arguments),
     Lab(lab::Arguments),
     Pack(pack::Arguments),
     Show(show::Arguments),
@@ -43,6 +45,7 @@ enum Verb {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match &arguments.verb {
+        Verb::Drill(verb) => drill::run(verb),
         Verb::Lab(verb) => lab::run(verb),
         Verb::Pack(verb) => pack::run(verb).map(report::Answer::from),
         Verb::Show(verb) => show::run(verb).map(report::Answer::from),

@@ -15,7 +15,7 @@ use crate::source::{Problem, Source};
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  a mistake in your files: every one is printed with its place and what to do
+  1  a mistake in your files: every one is printed with its place and what to do; or a drill's violation
   2  a mistake on the command line
   3  trouble: a file cannot be read or written, or is damaged";
 
@@ -23,6 +23,7 @@ const MISTAKES: u8 = 1;
 const TROUBLE: u8 = 3;
 
 /// What a verb says when it has done its work.
+#[derive(Debug)]
 pub struct Answer {
     text: String,
     json: Result<Value, serde_json::Error>,
@@ -44,6 +45,8 @@ pub enum Failure {
     Mistakes(Source, Vec<Problem>),
     /// A file cannot be read or written, or is damaged.
     Trouble(String),
+    /// The verb has done its work, and found what may not be.
+    Found(Answer),
 }
 
 impl Failure {
@@ -57,12 +60,13 @@ impl Failure {
 pub fn print(outcome: Result<Answer, Failure>, as_json: bool) -> ExitCode {
     let code = match &outcome {
         Ok(_) => 0,
-        Err(Failure::Mistakes(..)) => MISTAKES,
+        Err(Failure::Mistakes(..) | Failure::Found(_)) => MISTAKES,
         Err(Failure::Trouble(_)) => TROUBLE,
     };
     let (text, to_stdout) = match outcome {
-        Ok(answer) if !as_json => (answer.text, true),
+        Ok(answer) | Err(Failure::Found(answer)) if !as_json => (answer.text, true),
         Ok(answer) => (with_ok(answer.json, true), true),
+        Err(Failure::Found(answer)) => (with_ok(answer.json, false), true),
         Err(failure) if as_json => (with_ok(Ok(to_json(&failure)), false), true),
         Err(failure) => (to_text(&failure), false),
     };
@@ -97,6 +101,8 @@ fn to_json(failure: &Failure) -> Value {
             json!({ "problems": located })
         }
         Failure::Trouble(trouble) => json!({ "trouble": trouble }),
+        // It is printed as an answer.
+        Failure::Found(answer) => json!({ "found": answer.text }),
     }
 }
 
@@ -119,5 +125,6 @@ fn to_text(failure: &Failure) -> String {
             texts.chain([closing]).collect::<Vec<_>>().join("\n\n")
         }
         Failure::Trouble(trouble) => format!("error: {trouble}"),
+        Failure::Found(answer) => answer.text.clone(),
     }
 }

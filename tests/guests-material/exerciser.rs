@@ -6,6 +6,8 @@
 //! them, so that every turn is an interrupt to each of them; a lost one stops the counters.
 //! Without SECONDS, or with 0, it goes on for ever.
 //! `exerciser counter`: how far the virtual counter has come, in microseconds.
+//! `exerciser answer IDENTITY`: the service that drills ask, on UDP port 7007: to each number it answers `IDENTITY COUNTER NUMBER`, the
+//! counter being how many it has answered (`tests/guests/src/bin/answer.rs` is the same without Linux).
 //!
 //! It is a static program for Linux on arm64, made with the same bare target as the image, so
 //! that a guest's test needs no second tool chain: hence no `std`, and system calls by number.
@@ -24,6 +26,10 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const MAX_CPUS: usize = 64;
 /// Turns of the spin loop for one count.
 const SPIN_BATCH: u32 = 10_000;
+/// The port of the service that answers.
+const ANSWER_PORT: u16 = 7007;
+/// The longest question that is answered, digits.
+const MAX_QUESTION: usize = 20;
 /// The longest line that is printed whole, in bytes.
 const LINE_BYTES: usize = 2048;
 
@@ -53,6 +59,10 @@ mod sys {
     const SCHED_SETAFFINITY: usize = 122;
     const SCHED_GETAFFINITY: usize = 123;
     const KILL: usize = 129;
+    const SOCKET: usize = 198;
+    const BIND: usize = 200;
+    const SENDTO: usize = 206;
+    const RECVFROM: usize = 207;
     const CLONE: usize = 220;
     const MMAP: usize = 222;
     const MEMBARRIER: usize = 283;
@@ -61,6 +71,8 @@ mod sys {
     const SIGCHLD: usize = 17;
     const PROT_READ_WRITE: usize = 3;
     const MAP_SHARED_ANONYMOUS: usize = 0x21;
+    const AF_INET: u16 = 2;
+    const SOCK_DGRAM: usize = 2;
     const MEMBARRIER_GLOBAL_EXPEDITED: usize = 1 << 1;
     const MEMBARRIER_REGISTER_GLOBAL_EXPEDITED: usize = 1 << 2;
 
@@ -174,6 +186,77 @@ mod sys {
     pub fn call_all() -> bool {
         // SAFETY: no memory is involved.
         unsafe { call(MEMBARRIER, [MEMBARRIER_GLOBAL_EXPEDITED, 0, 0, 0, 0, 0]) == 0 }
+    }
+
+    /// Who sent a datagram, as Linux has it (struct sockaddr_in).
+    #[repr(C)]
+    pub struct Peer {
+        family: u16,
+        port: [u8; 2],
+        address: [u8; 4],
+        filling: [u8; 8],
+    }
+
+    impl Peer {
+        /// Anybody, at this port.
+        pub const fn any(port: u16) -> Self {
+            Peer {
+                family: AF_INET,
+                port: port.to_be_bytes(),
+                address: [0; 4],
+                filling: [0; 8],
+            }
+        }
+    }
+
+    /// A socket that takes datagrams to this port.
+    pub fn listen(port: u16) -> Option<usize> {
+        // SAFETY: no memory is involved.
+        let socket = unsafe { call(SOCKET, [AF_INET.into(), SOCK_DGRAM, 0, 0, 0, 0]) };
+        let socket = usize::try_from(socket).ok()?;
+        let own = Peer::any(port);
+        let (address, size) = (&raw const own as usize, size_of::<Peer>());
+        // SAFETY: the address is readable for the size given.
+        (unsafe { call(BIND, [socket, address, size, 0, 0, 0]) } == 0).then_some(socket)
+    }
+
+    /// Waits for a datagram; gives its length, as far as there is room, and who sent it.
+    pub fn receive(socket: usize, room: &mut [u8]) -> Option<(usize, Peer)> {
+        let (mut peer, mut size) = (Peer::any(0), size_of::<Peer>() as u32);
+        // SAFETY: all three are writable for their sizes.
+        let length = unsafe {
+            call(
+                RECVFROM,
+                [
+                    socket,
+                    room.as_mut_ptr() as usize,
+                    room.len(),
+                    0,
+                    &raw mut peer as usize,
+                    &raw mut size as usize,
+                ],
+            )
+        };
+        Some((usize::try_from(length).ok()?, peer))
+    }
+
+    /// Sends a datagram; it may be lost.
+    pub fn send(socket: usize, bytes: &[u8], peer: &Peer) {
+        let (address, size) = (peer as *const Peer as usize, size_of::<Peer>());
+        // SAFETY: bytes and address are readable for their sizes.
+        unsafe {
+            call(
+                SENDTO,
+                [
+                    socket,
+                    bytes.as_ptr() as usize,
+                    bytes.len(),
+                    0,
+                    address,
+                    size,
+                ],
+            )
+        };
     }
 
     /// Virtual time in microseconds.
@@ -333,6 +416,35 @@ fn run(exercise: Exercise, seconds: u64) {
     }
 }
 
+/// Answers questions for ever.
+fn answer(identity: &str) {
+    let Some(socket) = sys::listen(ANSWER_PORT) else {
+        say!("exerciser: FAILED to listen on port {ANSWER_PORT}");
+        sys::exit(1);
+    };
+    let mut room = [0; 64];
+    let mut answered = 0_u64;
+    loop {
+        let Some((length, peer)) = sys::receive(socket, &mut room) else {
+            continue;
+        };
+        let number = room[..length].trim_ascii();
+        let is_number = !number.is_empty()
+            && number.len() <= MAX_QUESTION
+            && number.iter().all(u8::is_ascii_digit);
+        let Ok(number) = str::from_utf8(number) else {
+            continue;
+        };
+        if is_number {
+            answered += 1;
+            let mut line = Line::new();
+            // Writing to a line cannot fail.
+            let _ = writeln!(line, "{identity} {answered} {number}");
+            sys::send(socket, &line.bytes[..line.used], &peer);
+        }
+    }
+}
+
 /// The argument with this place, from the stack that Linux starts a program with: the number of
 /// arguments, then a pointer to each.
 ///
@@ -352,17 +464,16 @@ unsafe fn argument(stack: *const usize, place: usize) -> &'static [u8] {
 /// `stack` must be the stack pointer at the program's start.
 unsafe extern "C" fn start(stack: *const usize) -> ! {
     // SAFETY: passed on.
-    let (name, seconds) = unsafe { (argument(stack, 1), argument(stack, 2)) };
-    let seconds = str::from_utf8(seconds)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(0);
+    let (name, second) = unsafe { (argument(stack, 1), argument(stack, 2)) };
+    let second = str::from_utf8(second).unwrap_or_default();
+    let seconds = second.parse().unwrap_or(0);
     match name {
         b"spin" => run(Exercise::Spin, seconds),
         b"crosscall" => run(Exercise::Crosscall, seconds),
+        b"answer" if !second.is_empty() => answer(second),
         b"counter" => say!("exerciser: counter {} us", sys::now()),
         _ => {
-            say!("usage: exerciser spin|crosscall [SECONDS] | counter");
+            say!("usage: exerciser spin|crosscall [SECONDS] | counter | answer IDENTITY");
             sys::exit(2);
         }
     }

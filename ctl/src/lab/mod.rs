@@ -32,7 +32,19 @@ mod switch;
 mod up;
 mod verbs;
 
+pub use client::choose;
+pub use datagrams::LabWire;
+pub use protocol::{Ask, Happening, Journal};
+pub use switch::faults::duration;
 pub use verbs::{Arguments, run};
+
+/// What has happened to a lab, from this number on.
+///
+/// # Errors
+/// If the lab does not tell.
+pub fn events(lab: &str, after: u64) -> Result<Journal, String> {
+    client::get(lab, protocol::Request::Events { after })
+}
 
 /// An answer as JSON; only maps with keys that are no texts cannot be, and no answer has any.
 fn value(answer: impl serde::Serialize) -> serde_json::Value {

@@ -109,6 +109,11 @@ pub enum Request {
         /// How long to wait, milliseconds.
         timeout_ms: u64,
     },
+    /// What has happened to the lab.
+    Events {
+        /// From this number on; 0 for all that is kept.
+        after: u64,
+    },
     /// Exchange datagrams with boards.
     Datagrams(Ask),
     /// Become the console of a board.
@@ -330,6 +335,42 @@ pub struct Said {
     pub text: String,
     /// The place behind it.
     pub at: u64,
+}
+
+/// Something that happened to a lab.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Happened {
+    /// When, microseconds after the Unix epoch.
+    pub at_us: u64,
+    /// What.
+    #[serde(flatten)]
+    pub what: Happening,
+}
+
+/// What can happen to a lab.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Happening {
+    /// Faults, and starts and ends of boards, in words.
+    Lab(String),
+    /// A guest's card was heard on another link than before.
+    Heard {
+        /// Whose.
+        guest: String,
+        /// Where.
+        link: String,
+    },
+}
+
+/// The answer to [`Request::Events`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Journal {
+    /// What happened, in the order in which it did.
+    pub happened: Vec<Happened>,
+    /// What to ask for next.
+    pub next: u64,
+    /// Entries from before that are not kept any more.
+    pub lost: u64,
 }
 
 /// The answer to [`Request::Ping`].

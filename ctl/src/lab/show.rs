@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::pcap::CaptureState;
 use super::protocol::{
-    BoardState, Condition, DirectionState, Done, Echo, Found, LabState, LinksState, Said,
+    BoardState, Condition, DirectionState, Done, Echo, Found, Happened, Happening, Journal,
+    LabState, LinksState, Said,
 };
 
 impl fmt::Display for Done {
@@ -189,6 +190,24 @@ impl fmt::Display for Echoed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Echo { address, micros } = &self.0;
         write!(f, "{address} answers in {micros} us")
+    }
+}
+
+impl fmt::Display for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for Happened { at_us, what } in &self.happened {
+            let (seconds, micros) = (at_us / 1_000_000, at_us % 1_000_000);
+            match what {
+                Happening::Lab(what) => writeln!(f, "{seconds}.{micros:06} {what}")?,
+                Happening::Heard { guest, link } => {
+                    writeln!(
+                        f,
+                        "{seconds}.{micros:06} guest {guest} is heard on link {link}"
+                    )?;
+                }
+            }
+        }
+        Ok(())
     }
 }
 

@@ -50,6 +50,8 @@ enum Verb {
     Resume(Board),
     /// Start a board anew, whether it runs or not.
     Restart(Board),
+    /// Show what has happened: faults, starts and ends of boards, and where guests were heard.
+    Events,
     /// Show links: what is wrong with them, what passed, and who is behind them.
     Links,
     Faults(Box<Faults>),
@@ -293,6 +295,7 @@ fn ask(lab: &str, verb: &Verb) -> Result<Answer, String> {
         Verb::Restart(Board { board }) => done(Request::Restart {
             board: board.clone(),
         }),
+        Verb::Events => super::events(lab, 0).map(Answer::from),
         Verb::Links => links(Request::Links),
         Verb::Faults(faults) => links(faults.request()?),
         Verb::Heal(link) => links(Request::Heal {

@@ -6,7 +6,7 @@
 //! The programs: `bench` counts instructions, `attack` tries everything that is not allowed, `count` is the neighbour who notices a
 //! disturbance, `reboot` looks for leftovers of its former life, `storm` makes cross-calls, `timers` parks and wants to be woken in time, `spin` shows how
 //! cores are divided, `psci` and `gic` check their subject against the specification, `drivers` runs the board's own drivers,
-//! `io` loads a card and a disk to be measured, `echo` answers what comes, `flood` sends what nobody wants, `virtio_attack` breaks the rules of
+//! `io` loads a card and a disk to be measured, `echo` answers what comes, `answer` numbers its answers, `flood` sends what nobody wants, `virtio_attack` breaks the rules of
 //! every virtio device, `rings` counts what the device's side of a queue costs, `disks` that of a disk, `frames` what the
 //! network does. `build` makes the binaries; `baseline` runs them all
 //! without a hypervisor. Each program's own front page has its parameters and its output.
@@ -18,7 +18,7 @@
 //!
 //! Read in this order: [`start`] (entry, and what a program's main is given), [`machine`] (the device tree), [`console`] and [`report`],
 //! [`exception`] (interrupts, and [`exception::probe`], which survives any fault), [`gic`], [`timer`], [`smp`], [`psci`],
-//! [`mmu`] and [`mmio`], [`virtio`] and [`traffic`], [`rng`].
+//! [`mmu`] and [`mmio`], [`virtio`] and [`traffic`], [`host`], [`rng`].
 //!
 //! Registers are named by the instruction that the test means to execute, so the macros [`read_sysreg!`] and [`write_sysreg!`] take any name,
 //! also those that must fault.
@@ -27,6 +27,7 @@
 pub mod console;
 pub mod exception;
 pub mod gic;
+pub mod host;
 pub mod machine;
 pub mod mmio;
 pub mod mmu;

@@ -69,6 +69,7 @@ pub struct Machine {
     pub gic: GicFrames,
     /// The command line.
     pub bootargs: &'static str,
+    seed: Option<u64>,
     slots: [Slot; MAX_SLOTS],
     slot_count: usize,
 }
@@ -90,6 +91,11 @@ impl Machine {
     /// The virtio-mmio slots, by address.
     pub fn slots(&self) -> &[Slot] {
         &self.slots[..self.slot_count]
+    }
+
+    /// A number that is another at each start, if the tree has one.
+    pub fn seed(&self) -> Option<u64> {
+        self.seed
     }
 
     /// The text after `key=` among the parameters.
@@ -180,9 +186,18 @@ fn read(tree: &Fdt<'static>, address: usize) -> Result<Machine, &'static str> {
         },
         gic: gic(tree)?,
         bootargs: tree.chosen().bootargs().unwrap_or(""),
+        seed: seed(tree),
         slots,
         slot_count,
     })
+}
+
+/// The first bytes of `rng-seed`, which is drawn for each start.
+fn seed(tree: &Fdt<'static>) -> Option<u64> {
+    let seed = tree.find_node("/chosen")?.property("rng-seed")?;
+    seed.value
+        .first_chunk()
+        .map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 fn slots(tree: &Fdt<'static>) -> Result<([Slot; MAX_SLOTS], usize), &'static str> {

@@ -37,6 +37,7 @@ impl Supervisor<'_> {
             Request::Kill { board } => {
                 let board = self.board(&board)?;
                 self.boards[board].signal(Signal::SIGKILL)?;
+                self.note(&format!("board {} is killed", self.boards[board].plan.name));
                 Ok(Reply::Later(Waiting::Ended(board)))
             }
             Request::Pause { board } => {
@@ -88,6 +89,7 @@ impl Supervisor<'_> {
                     self.until(timeout_ms),
                 )))
             }
+            Request::Events { after } => Ok(Reply::Now(value(self.journal.from(after)))),
             Request::Datagrams(ask) => Ok(Reply::Datagrams(ask)),
             Request::Console { who, board, lines } => self.console(&who, board.as_deref(), lines),
             Request::Log { board, lines } => {

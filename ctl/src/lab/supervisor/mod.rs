@@ -2,11 +2,12 @@
 //!
 //! Everything happens in one thread, which waits for sockets, signals and the next moment that something is due. That thread is also the
 //! boards' parent: when it ends, however it ends, the kernel kills them (see [`super::spawn`]). [`boards`] are watched, [`clients`] talks with the operator's
-//! tool, [`commands`] does what it asks for.
+//! tool, [`commands`] does what it asks for, [`journal`] remembers what happened.
 
 mod boards;
 mod clients;
 mod commands;
+mod journal;
 
 use std::collections::HashMap;
 use std::io;
@@ -34,6 +35,7 @@ use super::switch::pipe::Time;
 use super::switch::random::Seed;
 use super::switch::{PortId, Switch};
 use clients::Client;
+use journal::Entries;
 
 /// All boards must run within this.
 const START: Duration = Duration::from_secs(120);
@@ -101,6 +103,9 @@ type Report<'r> = Box<dyn FnOnce(Result<LabState, String>) -> bool + 'r>;
 struct Supervisor<'r> {
     plan: Plan,
     began: Instant,
+    /// When that was, after the Unix epoch.
+    epoch: Duration,
+    journal: Entries,
     epoll: Rc<Epoll>,
     signals: SignalFd,
     timer: TimerFd,
@@ -215,6 +220,8 @@ impl<'r> Supervisor<'r> {
             revive: vec![false; boards.len()],
             plan,
             began,
+            epoch,
+            journal: Entries::default(),
             epoll,
             signals,
             timer,
@@ -305,6 +312,7 @@ impl<'r> Supervisor<'r> {
         self.switch.poll(now, &mut self.ports);
         self.turn_forwarder(now);
         self.send_frames(now);
+        self.note_guests();
         if self.news {
             self.news = false;
             self.announce(now);
@@ -400,11 +408,6 @@ impl<'r> Supervisor<'r> {
                 return;
             }
         }
-    }
-
-    /// A line for the lab's own log.
-    fn note(&self, what: &str) {
-        eprintln!("{:.6} {what}", self.began.elapsed().as_secs_f64());
     }
 
     /// How the lab is.

@@ -33,6 +33,8 @@ pub const MAX_FRAME: usize = 1 << 16;
 pub const MAX_STATIONS: usize = 4096;
 /// A station that was silent for so long is forgotten, nanoseconds (the usual 300 s of IEEE 802.1Q).
 const STATION_AGE: u64 = 300_000_000_000;
+/// Moves of stations that are remembered until somebody looks.
+const MAX_HEARD: usize = 4096;
 /// Buffers that are kept for later frames.
 const SPARE_BUFFERS: usize = 512;
 
@@ -165,6 +167,8 @@ pub struct Switch {
     spare: Vec<Vec<u8>>,
     /// How often a station moved from one port to another.
     pub moves: u64,
+    /// Stations that were new, or moved, since somebody looked.
+    heard: Vec<(Time, Mac, PortId)>,
 }
 
 impl Switch {
@@ -178,6 +182,7 @@ impl Switch {
             sequence: 0,
             spare: Vec::new(),
             moves: 0,
+            heard: Vec::new(),
         }
     }
 
@@ -316,10 +321,15 @@ impl Switch {
         }
         let station = Station { port, seen: at };
         if let Some(known) = self.stations.get_mut(&from) {
-            self.moves += u64::from(known.port != port);
+            let moved = known.port != port;
             *known = station;
+            if moved {
+                self.moves += 1;
+                self.note(at, from, port);
+            }
             return;
         }
+        self.note(at, from, port);
         if self.stations.len() == MAX_STATIONS {
             self.stations
                 .retain(|_, station| at.0 < station.seen.0.saturating_add(STATION_AGE));
@@ -327,6 +337,17 @@ impl Switch {
         if self.stations.len() < MAX_STATIONS {
             self.stations.insert(from, station);
         }
+    }
+
+    fn note(&mut self, at: Time, mac: Mac, port: PortId) {
+        if self.heard.len() < MAX_HEARD {
+            self.heard.push((at, mac, port));
+        }
+    }
+
+    /// Stations that were heard behind another port than before, or for the first time, in the order in which they were.
+    pub fn take_heard(&mut self) -> Vec<(Time, Mac, PortId)> {
+        std::mem::take(&mut self.heard)
     }
 
     fn send(&mut self, at: Time, port: PortId, frame: &[u8], wire: &mut impl Wire) {

@@ -1,0 +1,75 @@
+//! `answer`: the service that drills ask, on UDP port 7007. A question is a number; the answer is `BOOT COUNTER NUMBER` and a line's end: an identity
+//! that is drawn when the guest boots, how many questions it has answered since then, and the number.
+//!
+//! So whoever asks can tell one boot from another, and whether two copies of the guest answer at once. It answers ARP and ping, too. It ends with a `q`
+//! on its console.
+//!
+//! Parameters: `ip=` (10.0.2.15), its IPv4 address. Output: `ANSWER ready BOOT`, and `PASS answer answered=N`.
+#![no_std]
+#![no_main]
+
+use core::fmt::{self, Write};
+
+use guest::host::{Host, Service};
+use guest::{Machine, println, report};
+
+/// The port.
+const PORT: u16 = 7007;
+/// The longest question, digits.
+const MAX_QUESTION: usize = 20;
+
+guest::entry!(main);
+
+fn main(machine: &'static Machine) {
+    let Some(boot) = machine.seed() else {
+        return report::fail("answer", format_args!("no rng-seed in the device tree"));
+    };
+    let mut counter = Counter { boot, answered: 0 };
+    let Some(mut host) = Host::open(machine, Some(&mut counter)) else {
+        return report::fail("answer", format_args!("no card"));
+    };
+    println!("ANSWER ready {boot:016x}");
+    host.announce();
+    host.serve(u64::MAX);
+    match report::failures() {
+        0 => println!("PASS answer answered={}", counter.answered),
+        failures => println!("FAIL answer failures={failures}"),
+    }
+}
+
+/// Who answers, and how often that was.
+struct Counter {
+    boot: u64,
+    answered: u64,
+}
+
+impl Service for Counter {
+    fn answer(&mut self, port: u16, question: &[u8], answer: &mut [u8]) -> Option<usize> {
+        let number = core::str::from_utf8(question).ok()?.trim_ascii();
+        let is_number = (1..=MAX_QUESTION).contains(&number.len())
+            && number.bytes().all(|byte| byte.is_ascii_digit());
+        if port != PORT || !is_number {
+            return None;
+        }
+        let mut line = Line { answer, length: 0 };
+        let Self { boot, answered } = self;
+        *answered += 1;
+        writeln!(line, "{boot:016x} {answered} {number}").ok()?;
+        Some(line.length)
+    }
+}
+
+/// A text in the memory of an answer.
+struct Line<'a> {
+    answer: &'a mut [u8],
+    length: usize,
+}
+
+impl Write for Line<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = self.answer.get_mut(self.length..self.length + text.len());
+        room.ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.length += text.len();
+        Ok(())
+    }
+}
