@@ -111,7 +111,7 @@ mod tests {
             assert_eq!(to.to_string(), SERVICE);
             self.asked += 1;
             assert_eq!(bytes, self.asked.to_string().as_bytes());
-            if self.asked % 2 == 0 {
+            if self.asked.is_multiple_of(2) {
                 let answer = format!("boot {} {}\n", self.asked / 2, self.asked);
                 self.answers.push_back(answer.into_bytes());
             }

@@ -131,7 +131,7 @@ fn write_timeline(svg: &mut String, lanes: &Lanes) -> std::fmt::Result {
     write_client(svg, lanes, scale)?;
     for (row, lane) in lanes.lanes.iter().enumerate() {
         let y = MARKS + (row + 1) as f64 * STEP;
-        write_lane_head(svg, y, &lane.name)?;
+        write_lane_head(svg, y, lane.name)?;
         for segment in &lane.segments {
             let width = (segment.to_us - segment.from_us) as f64 * scale;
             let place = names.iter().position(|name| *name == segment.text);
