@@ -93,7 +93,7 @@ impl Supervisor<'_> {
             self.ports.unplug(port);
             self.switch.unplug(port);
             self.news = true;
-            self.note(&format!("board {}: {:?}", state.name, state.condition));
+            self.note(&format!("board {} {}", state.name, state.condition));
             if std::mem::take(&mut self.revive[board])
                 && self.ending.is_none()
                 && let Err(trouble) = self.start(board)

@@ -231,13 +231,16 @@ impl Supervisor<'_> {
         for port in self.ports_of(link)? {
             for way in Direction::BOTH {
                 if direction.is_none_or(|wanted| wanted == way) {
-                    let faults = becomes(self.switch.faults(port, way));
+                    let before = self.switch.faults(port, way);
+                    let faults = becomes(before);
                     self.switch.set_faults(port, way, faults);
-                    self.note(&format!(
-                        "link {} {}: {faults}",
-                        self.switch.name(port),
-                        way.name()
-                    ));
+                    if faults != before {
+                        self.note(&format!(
+                            "link {} {}: {faults}",
+                            self.switch.name(port),
+                            way.name()
+                        ));
+                    }
                 }
             }
         }
