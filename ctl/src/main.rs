@@ -2,7 +2,7 @@
 //!
 //! One verb a module, each with its clap arguments and a `run`: [`pack`] makes a board's boot package,
 //! [`show`] looks into one, [`symbolize`] puts names to a board's backtrace, [`volume`] makes the volumes on a board's disk, and
-//! [`lab`] runs boards under QEMU. What a verb finds wrong in the
+//! [`lab`] runs boards under QEMU, [`drill`] judges what a client of theirs saw; [`cluster`] is how a tool speaks with boards. What a verb finds wrong in the
 //! operator's files is a list of [`source::Problem`]s; [`report`] prints those and every other outcome, for people or as
 //! JSON, and chooses the exit code.
 
