@@ -53,18 +53,20 @@ pub fn first_ledger<const B: usize, const G: usize, const D: usize>(
     manifest: &ManifestView<'_>,
     ledger: &mut Ledger<B, G, D>,
 ) -> Result<u64, FirstError> {
-    let boards = usize::from(manifest.summary().boards);
-    let voters = voters(boards);
+    let hosts = manifest.hosts();
+    let boards = hosts.count_ones() as usize;
+    let mut voters = Voters::of(boards, usize::from(manifest.summary().boards) - boards);
     for (at, board) in manifest.boards().enumerate() {
         // A manifest has at most 16 boards.
         let id = BoardId(at as u8);
+        let votes = voters.next(board.witness);
         let slot = ledger.boards.get_mut(at).ok_or(FirstError::Boards)?;
-        *slot = Some(first_board(&board, at < voters));
-        if at < voters && !ledger.seats.add(id) {
+        *slot = Some(first_board(&board, votes));
+        if votes && !ledger.seats.add(id) {
             return Err(FirstError::Boards);
         }
     }
-    let everywhere = BoardSet(u64::MAX.checked_shr(64 - boards as u32).unwrap_or(0));
+    let everywhere = BoardSet(hosts.into());
     for (at, image) in manifest.images().enumerate() {
         let held = Image {
             digest: image.digest.0,
@@ -82,17 +84,42 @@ pub fn first_ledger<const B: usize, const G: usize, const D: usize>(
     Ok(ledger.checksum())
 }
 
-/// How many of so many boards vote: an odd number, since one more than that survives no more losses.
-fn voters(boards: usize) -> usize {
-    let most = boards.min(SEATS);
-    most - usize::from(most > 0 && most.is_multiple_of(2))
+/// Who votes: witnesses, which do nothing else, and the first of the boards. An odd number, since one more than that survives no more losses.
+struct Voters {
+    boards: usize,
+    witnesses: usize,
+}
+
+impl Voters {
+    /// Of so many boards and witnesses. There is a board among them if there is one at all.
+    fn of(boards: usize, witnesses: usize) -> Self {
+        let witnesses = witnesses.min(SEATS - usize::from(boards > 0));
+        let most = boards.min(SEATS - witnesses);
+        let even = (most + witnesses).is_multiple_of(2);
+        Self {
+            boards: most - usize::from(even && most > 1),
+            witnesses: witnesses - usize::from(even && most <= 1 && witnesses > 0),
+        }
+    }
+
+    /// Whether the next board or witness of the list votes.
+    fn next(&mut self, witness: bool) -> bool {
+        let left = if witness {
+            &mut self.witnesses
+        } else {
+            &mut self.boards
+        };
+        let votes = *left > 0;
+        *left = left.saturating_sub(1);
+        votes
+    }
 }
 
 fn first_board(board: &manifest::Board, votes: bool) -> Board {
     Board {
         name: Name::try_from(board.name.as_str()).unwrap_or_default(),
         votes,
-        witness: false,
+        witness: board.witness,
         drained: false,
         disarmed: false,
         incarnation: Incarnation(0),
@@ -130,9 +157,13 @@ fn first_guest<const B: usize, const G: usize, const D: usize>(
         vcpus: u16::from(guest.vcpus.get()),
         class: 0,
         priority: guest.priority.0,
-        apart: 0,
-        allowed: BoardSet(0),
-        wanted: Wanted::Running,
+        apart: guest.apart,
+        allowed: BoardSet(guest.allowed.into()),
+        wanted: if guest.starts {
+            Wanted::Running
+        } else {
+            Wanted::Stopped
+        },
         mac: guest.nics.first().map_or([0; 6], |nic| nic.mac.octets()),
         kernel: image(guest.kernel, ledger)?,
         initrd: guest

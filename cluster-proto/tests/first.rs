@@ -1,9 +1,9 @@
 //! What a manifest says is in the cluster's first ledger.
 
 use cluster_proto::first::{FirstError, first_ledger};
-use cluster_proto::ids::{BoardId, GuestId};
+use cluster_proto::ids::{BoardId, BoardSet, GuestId};
 use cluster_proto::ledger::Ledger;
-use cluster_proto::ledger::types::{Denied, VolumeKind};
+use cluster_proto::ledger::types::{Denied, VolumeKind, Wanted};
 use cluster_proto::limits::{BOARDS, GUESTS, VOLUMES};
 use cluster_proto::manifest::*;
 
@@ -19,6 +19,7 @@ fn board(at: usize) -> Board {
         memory: None,
         address: None,
         mac: None,
+        witness: false,
     }
 }
 
@@ -43,6 +44,9 @@ fn guest(text: &str, disks: &[Disk]) -> Guest {
         initrd: Some(ImageNumber(1)),
         command_line: CommandLine::new(&"c".repeat(CommandLine::MAX_BYTES)).unwrap(),
         board: Some(BoardNumber(2)),
+        allowed: 0b110,
+        apart: 3,
+        starts: false,
         disks: disks.iter().cloned().collect(),
         nics: [Nic {
             mac: Mac::new([2, 0, 0, 0, 0, 9]).unwrap(),
@@ -78,18 +82,23 @@ fn local(serial: &str, volume: &str) -> Disk {
 
 /// The manifest's bytes in the package for board `own`.
 fn packed(own: u8, boards: usize, images: u16, guests: &[Guest]) -> Vec<u8> {
+    let boards: Vec<Board> = (0..boards).map(board).collect();
+    packed_boards(own, &boards, images, guests)
+}
+
+fn packed_boards(own: u8, boards: &[Board], images: u16, guests: &[Guest]) -> Vec<u8> {
     let summary = Summary {
         cluster: name("home"),
         board: BoardNumber(own),
         console: ConsoleMode::Focus,
+        key: None,
         boards: 0,
         images: 0,
         guests: 0,
     };
-    let boards: Vec<Board> = (0..boards).map(board).collect();
     let images: Vec<Image> = (0..images).map(image).collect();
     let mut buffer = vec![0; MAX_MANIFEST_BYTES];
-    let bytes = encode(summary, &boards, &images, guests, &mut buffer);
+    let bytes = encode(summary, boards, &images, guests, &mut buffer);
     bytes.unwrap().to_vec()
 }
 
@@ -121,6 +130,8 @@ fn a_guest_comes_with_all_that_places_it() {
         (image(0).digest.0, image(1).digest.0)
     );
     assert_eq!(spec.mac, [2, 0, 0, 0, 0, 9]);
+    assert_eq!((spec.apart, spec.allowed), (3, BoardSet(0b110)));
+    assert_eq!(spec.wanted, Wanted::Stopped);
     let volumes: Vec<_> = ledger.volumes.iter().flatten().collect();
     assert_eq!(volumes.len(), 2, "two disks over one volume are one volume");
     assert_eq!(
@@ -150,6 +161,43 @@ fn an_odd_number_votes_and_no_seat_is_taken() {
             ledger.boards().filter(|(_, board)| board.votes).count(),
             voters
         );
+    }
+}
+
+#[test]
+fn a_witness_votes_and_holds_nothing() {
+    // Boards, witnesses; how many of each vote.
+    for (boards, witnesses, voting) in [
+        (2, 1, (2, 1)),
+        (3, 1, (2, 1)),
+        (4, 1, (4, 1)),
+        (3, 2, (3, 2)),
+        (15, 1, (6, 1)),
+        (1, 1, (1, 0)),
+        (0, 1, (0, 1)),
+    ] {
+        let witness = |at| Board {
+            witness: true,
+            ..board(at)
+        };
+        // Witnesses stand behind the boards, as `pack` puts them, or before them.
+        let mut list: Vec<Board> = (0..boards).map(board).collect();
+        list.extend((boards..boards + witnesses).map(witness));
+        for backwards in [false, true] {
+            if backwards {
+                list.reverse();
+            }
+            let (_, ledger) = made(&packed_boards(0, &list, 2, &[])).unwrap();
+            let voting_as = |witness| {
+                let those = ledger.boards().filter(|(_, board)| board.votes);
+                those.filter(|(_, board)| board.witness == witness).count()
+            };
+            assert_eq!((voting_as(false), voting_as(true)), voting);
+            assert_eq!(ledger.seats.iter().count(), voting.0 + voting.1);
+            let hosts = ledger.boards().filter(|(_, board)| !board.witness);
+            let holding: u64 = hosts.map(|(id, _)| id.bit()).sum();
+            assert!(ledger.images.iter().all(|image| image.held.0 == holding));
+        }
     }
 }
 

@@ -25,6 +25,10 @@ pub struct Contents {
     package: PathBuf,
     cluster: String,
     board: String,
+    /// Whether it is for a witness, and carries no images.
+    witness: bool,
+    /// Whether it has the cluster's key.
+    key: bool,
     boards: Vec<ShownBoard>,
     console: &'static str,
     guests: Vec<ShownGuest>,
@@ -38,6 +42,7 @@ struct ShownBoard {
     address: Option<String>,
     gateway: Option<String>,
     mac: Option<String>,
+    witness: bool,
 }
 
 /// A guest in a package.
@@ -83,7 +88,9 @@ fn contents(path: PathBuf, archive: &[u8]) -> Result<Contents, Vec<String>> {
     let mut wrong: Vec<_> = package.damage().iter().map(ToString::to_string).collect();
     let mut guests = Vec::new();
     let mut checked = Checked::default();
-    for view in package.guests() {
+    // A witness runs no guests and is given no images.
+    let witness = package.board().witness;
+    for view in package.guests().filter(|_| !witness) {
         match view
             .map_err(|error| error.to_string())
             .and_then(|view| show(&view, &package, &mut checked))
@@ -100,6 +107,8 @@ fn contents(path: PathBuf, archive: &[u8]) -> Result<Contents, Vec<String>> {
         package: path,
         cluster: package.cluster().to_string(),
         board: package.board().name.to_string(),
+        witness,
+        key: package.key().is_some(),
         boards: manifest.boards().map(show_board).collect(),
         console: match manifest.summary().console {
             ConsoleMode::Focus => "focus",
@@ -117,6 +126,7 @@ fn show_board(board: Board) -> ShownBoard {
         address: board.address.map(|place| place.to_string()),
         gateway: gateway.map(|gateway| gateway.to_string()),
         mac: board.mac.map(|mac| mac.to_string()),
+        witness: board.witness,
     }
 }
 
@@ -181,7 +191,8 @@ fn show(
 
 impl fmt::Display for ShownBoard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "board {}", self.name)?;
+        let role = if self.witness { "witness" } else { "board" };
+        write!(f, "{role} {}", self.name)?;
         if let Some(memory) = self.memory_mib {
             write!(f, ", {memory} MiB")?;
         }
@@ -202,8 +213,16 @@ impl fmt::Display for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "cluster {}, for board {}, console {}",
-            self.cluster, self.board, self.console
+            "cluster {}, for {} {}, console {}, {}",
+            self.cluster,
+            if self.witness { "witness" } else { "board" },
+            self.board,
+            self.console,
+            if self.key {
+                "with the cluster's key"
+            } else {
+                "without a key"
+            }
         )?;
         for board in &self.boards {
             writeln!(f, "{board}")?;

@@ -14,7 +14,7 @@ use crate::package::crc32c;
 /// The first bytes of a manifest.
 const MAGIC: [u8; 8] = *b"HEARTHPK";
 /// The version of the format that this reads and writes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Bytes before the records: magic, then version, length and CRC-32C of the records as little-endian words.
 pub const HEAD_BYTES: usize = 20;
 /// The longest manifest, head included.
@@ -219,8 +219,13 @@ impl<'a> ManifestView<'a> {
             images,
             guests,
         };
-        // A guest of a board that is not in the list would run nowhere, and nobody would say so.
-        let elsewhere = |guest: Guest| guest.first_board().0 >= view.summary.boards;
+        // A guest of boards that are not in the list, or run none, would run nowhere, and nobody would say so.
+        let hosts = view.hosts();
+        let elsewhere = |guest: Guest| {
+            let first = 1u16.checked_shl(guest.first_board().0.into());
+            let starts = guest.board.is_none() || first.unwrap_or(0) & hosts != 0;
+            !starts || (guest.allowed != 0 && guest.allowed & hosts == 0)
+        };
         match (boards_said + images_said..)
             .zip(view.guests())
             .find_map(|(index, guest)| elsewhere(guest).then_some(index))
@@ -238,6 +243,14 @@ impl<'a> ManifestView<'a> {
     /// The boards, in order of [`super::BoardNumber`].
     pub fn boards(&self) -> impl Iterator<Item = Board> + use<'a> {
         Records::new(self.boards, self.summary.boards.into())
+    }
+
+    /// The boards that run guests, bit *n* for board *n*.
+    pub fn hosts(&self) -> u16 {
+        let numbered = self.boards().zip(0..u16::BITS);
+        numbered.fold(0, |hosts, (board, number)| {
+            hosts | u16::from(!board.witness) << number
+        })
     }
 
     /// The images, in order of [`super::ImageNumber`].

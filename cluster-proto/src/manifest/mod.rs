@@ -23,7 +23,7 @@ pub use codec::{EncodeError, HEAD_BYTES, MAX_MANIFEST_BYTES, ManifestError, Mani
 pub use devices::{Backing, Disk, DiskSize, Ipv4Place, MAX_DISKS, MAX_NICS, Mac, Nic, Serial};
 pub use values::{CommandLine, Digest, MemoryMib, Name, OutOfRange, VcpuCount};
 
-/// Most boards in a cluster.
+/// Most boards in a cluster, witnesses among them.
 pub const MAX_BOARDS: usize = 16;
 /// Most guests in a cluster.
 pub const MAX_GUESTS: usize = 64;
@@ -63,6 +63,8 @@ pub struct Summary {
     pub board: BoardNumber,
     /// What that board's console shows.
     pub console: ConsoleMode,
+    /// The CRC-32C of the cluster's key, if the package has one: a board whose key is damaged would be mute without knowing why.
+    pub key: Option<u32>,
     /// How many boards follow, 1 to [`MAX_BOARDS`].
     pub boards: u8,
     /// How many images follow, up to [`MAX_IMAGES`].
@@ -71,7 +73,7 @@ pub struct Summary {
     pub guests: u8,
 }
 
-/// A board of the cluster.
+/// A board of the cluster, or a witness.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Board {
     /// Its name, different from every other board's.
@@ -82,6 +84,8 @@ pub struct Board {
     pub address: Option<Ipv4Place>,
     /// Its own Ethernet address, where it is not to be its network card's.
     pub mac: Option<Mac>,
+    /// Whether it is a witness: a program on any machine that votes and runs no guest.
+    pub witness: bool,
 }
 
 /// An image that travels in the package, under the name of its digest.
@@ -114,6 +118,12 @@ pub struct Guest {
     pub command_line: CommandLine,
     /// The board that it starts on, where the operator names one.
     pub board: Option<BoardNumber>,
+    /// The boards that it may run on, bit *n* for board *n*; none for all.
+    pub allowed: u16,
+    /// Guests of one group other than 0 never share a board.
+    pub apart: u8,
+    /// Whether it is started in the beginning.
+    pub starts: bool,
     /// Its disks, in the order in which it finds them.
     pub disks: Vec<Disk, MAX_DISKS, u8>,
     /// Its network cards, in the order in which it finds them.
@@ -134,3 +144,4 @@ impl Guest {
 // The numbers fit the types that carry them.
 const _: () = assert!(MAX_BOARDS < MAX_GUESTS && MAX_GUESTS <= u8::MAX as usize);
 const _: () = assert!(MAX_IMAGES <= u16::MAX as usize);
+const _: () = assert!(MAX_BOARDS <= u16::BITS as usize);

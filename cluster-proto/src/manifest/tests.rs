@@ -15,6 +15,7 @@ fn board(name: &str) -> Board {
         memory: None,
         address: None,
         mac: None,
+        witness: false,
     }
 }
 
@@ -25,6 +26,7 @@ fn summary(board: u8) -> Summary {
         cluster,
         board: BoardNumber(board),
         console,
+        key: None,
         boards: 0,
         images: 0,
         guests: 0,
@@ -59,11 +61,11 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_board()(address: u32, prefix in 1u8..=30, step: Option<u32>, mac in prop::option::of(any_mac())) -> Board {
+    fn any_board()(address: u32, prefix in 1u8..=30, step: Option<u32>, mac in prop::option::of(any_mac()), witness: bool) -> Board {
         let gateway = step.map(|step| address ^ step & u32::MAX >> prefix);
         // Most draws are a host of some network; the others have no place.
         let place = Ipv4Place::new(address.into(), prefix, gateway.map(Into::into)).ok();
-        Board { address: place, mac, ..board("x") }
+        Board { address: place, mac, witness, ..board("x") }
     }
 }
 
@@ -76,7 +78,7 @@ prop_compose! {
         line in "[ -~é]{0,512}",
         disks in prop::collection::vec(any_disk(), 0..=MAX_DISKS),
         macs in prop::collection::vec(any_mac(), 0..=MAX_NICS),
-        first: bool, virtio_console: bool, entropy: bool,
+        first: bool, allowed: bool, apart: u8, starts: bool, virtio_console: bool, entropy: bool,
     ) -> Guest {
         Guest {
             name: Name::new(&name).unwrap(),
@@ -87,6 +89,9 @@ prop_compose! {
             initrd: initrd.map(ImageNumber),
             command_line: CommandLine::new(&line).unwrap(),
             board: first.then_some(BoardNumber(0)),
+            allowed: allowed.into(),
+            apart,
+            starts,
             disks: disks.into_iter().collect(),
             nics: macs.into_iter().map(|mac| Nic { mac }).collect(),
             virtio_console,
@@ -103,7 +108,7 @@ prop_compose! {
 
 /// Replaces the records and makes length and checksum right again.
 fn seal(records: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::from(*b"HEARTHPK\x02\0\0\0");
+    let mut bytes = Vec::from(*b"HEARTHPK\x03\0\0\0");
     bytes.extend(u32::try_from(records.len()).unwrap().to_le_bytes());
     bytes.extend(crc32c(records).to_le_bytes());
     bytes.extend(records);
@@ -118,9 +123,10 @@ proptest! {
     fn what_is_written_is_read(
         guests in prop::collection::vec(any_guest(), 0..MAX_GUESTS),
         images in prop::collection::vec(any_image(), 0..MAX_IMAGES),
-        boards in prop::collection::vec(any_board(), 1..=MAX_BOARDS),
+        mut boards in prop::collection::vec(any_board(), 1..=MAX_BOARDS),
         console: bool,
     ) {
+        boards[0].witness = false; // Guests start there.
         let count = boards.len();
         let mut summary = summary(u8::try_from(count - 1).unwrap());
         summary.console = if console { ConsoleMode::All } else { ConsoleMode::Focus };
@@ -172,6 +178,9 @@ fn the_largest_cluster_fits() {
         initrd: Some(ImageNumber(u16::MAX)),
         command_line: CommandLine::new(&"x".repeat(CommandLine::MAX_BYTES)).unwrap(),
         board: Some(BoardNumber(15)),
+        allowed: u16::MAX,
+        apart: 255,
+        starts: true,
         disks: core::iter::repeat_n(disk, MAX_DISKS).collect(),
         nics: core::iter::repeat_n(Nic { mac }, MAX_NICS).collect(),
         virtio_console: true,
@@ -188,6 +197,7 @@ fn the_largest_cluster_fits() {
             memory: Some(guest.memory),
             address: Ipv4Place::new([223; 4].into(), 30, Some([223, 223, 223, 222].into())).ok(),
             mac: Some(mac),
+            witness: false,
         };
         MAX_BOARDS
     ];
@@ -250,12 +260,12 @@ fn each_damage_has_its_name() {
     );
     // home, board 1 of 1: a board that is not in the list.
     assert_eq!(
-        parse(&seal(b"\x04home\x01\x00\x01\x00\x00")),
+        parse(&seal(b"\x04home\x01\x00\x00\x01\x00\x00")),
         ManifestError::Summary
     );
     // A name that is no label, under a right checksum.
     assert_eq!(
-        parse(&seal(b"\x04ho e\x00\x00\x01\x00\x00")),
+        parse(&seal(b"\x04ho e\x00\x00\x00\x01\x00\x00")),
         ManifestError::Summary
     );
 }
@@ -302,6 +312,9 @@ fn a_guest_of_no_board_is_noticed() {
         initrd: None,
         command_line: CommandLine::default(),
         board: Some(BoardNumber(1)),
+        allowed: 0,
+        apart: 0,
+        starts: true,
         disks: heapless::Vec::new(),
         nics: heapless::Vec::new(),
         virtio_console: false,
@@ -318,12 +331,37 @@ fn a_guest_of_no_board_is_noticed() {
     .unwrap();
     let first = ManifestView::parse(bytes).unwrap().guests().next().unwrap();
     assert_eq!(first.first_board(), BoardNumber(1));
+    let mut refused = |boards: &[Board], guest: &Guest| {
+        let guests = [first.clone(), guest.clone()];
+        let bytes = encode(summary(0), boards, &[], &guests, &mut buffer).unwrap();
+        ManifestView::parse(bytes).map(|_| ()).unwrap_err()
+    };
     guest.board = Some(BoardNumber(2));
-    let bytes = encode(summary(0), &boards, &[], &[first, guest], &mut buffer).unwrap();
+    assert_eq!(refused(&boards, &guest), ManifestError::Record { index: 3 });
+    // Allowed on a board that is not there.
+    (guest.board, guest.allowed) = (None, 0b100);
+    assert_eq!(refused(&boards, &guest), ManifestError::Record { index: 3 });
+    // A witness runs nothing.
+    let mut with_witness = [board("a"), board("b"), board("w")];
+    with_witness[2].witness = true;
     assert_eq!(
-        ManifestView::parse(bytes).unwrap_err(),
-        ManifestError::Record { index: 3 }
+        refused(&with_witness, &guest),
+        ManifestError::Record { index: 4 }
     );
+    (guest.board, guest.allowed) = (Some(BoardNumber(2)), 0);
+    assert_eq!(
+        refused(&with_witness, &guest),
+        ManifestError::Record { index: 4 }
+    );
+}
+
+#[test]
+fn a_witness_is_no_host() {
+    let mut boards = [board("a"), board("w"), board("b")];
+    boards[1].witness = true;
+    let mut buffer = vec![0; MAX_MANIFEST_BYTES];
+    let bytes = encode(summary(0), &boards, &[], &[], &mut buffer).unwrap();
+    assert_eq!(ManifestView::parse(bytes).unwrap().hosts(), 0b101);
 }
 
 #[test]

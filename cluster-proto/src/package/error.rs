@@ -4,7 +4,7 @@ use core::fmt;
 
 use heapless::String;
 
-use super::{IMAGE_PREFIX, MANIFEST_ENTRY};
+use super::{IMAGE_PREFIX, KEY_ENTRY, MANIFEST_ENTRY};
 use crate::manifest::{Digest, ManifestError, Name};
 
 /// Bytes of an image's entry name: `images/` and 64 digits.
@@ -17,6 +17,8 @@ const STRANGER_BYTES: usize = 31;
 pub enum EntryName {
     /// `manifest`
     Manifest,
+    /// `key`
+    Key,
     /// `images/` and the digest.
     Image(Digest),
     /// One whose name cannot be read, by its place in the archive, counted from 1.
@@ -30,6 +32,9 @@ impl EntryName {
     pub(super) fn of(name: &[u8]) -> Self {
         if name == MANIFEST_ENTRY.as_bytes() {
             return Self::Manifest;
+        }
+        if name == KEY_ENTRY.as_bytes() {
+            return Self::Key;
         }
         if let Some(digest) = name.strip_prefix(IMAGE_PREFIX.as_bytes()).and_then(digest) {
             return Self::Image(digest);
@@ -62,6 +67,7 @@ impl fmt::Display for EntryName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Manifest => f.write_str(MANIFEST_ENTRY),
+            Self::Key => f.write_str(KEY_ENTRY),
             Self::Image(digest) => write!(f, "{IMAGE_PREFIX}{digest}"),
             Self::Number(number) => write!(f, "entry {number}"),
             Self::Stranger(name) => f.write_str(name),

@@ -1,6 +1,6 @@
 //! The boot package: what a board is given to run, in one file that its loader carries as the initrd.
 //!
-//! A newc cpio archive (module `cpio`) whose first entry is the `manifest` ([`crate::manifest`]) and whose
+//! A newc cpio archive (module `cpio`) whose first entry is the `manifest` ([`crate::manifest`]), whose second is the cluster's `key`, and whose
 //! other entries are images, `images/` and the SHA-256 of their bytes. `hearth pack` writes it and
 //! finds mistakes there; a board that gets a damaged one says which entry is wrong and runs what is
 //! sound. So [`Package::parse`] fails only without a sound manifest, and [`Package::guests`] gives for each
@@ -30,6 +30,10 @@ use error::IMAGE_NAME_BYTES;
 
 /// The manifest's entry.
 pub const MANIFEST_ENTRY: &str = "manifest";
+/// The entry of the cluster's key.
+pub const KEY_ENTRY: &str = "key";
+/// Bytes of the cluster's key.
+pub const KEY_BYTES: usize = 32;
 /// What the names of images begin with.
 pub const IMAGE_PREFIX: &str = "images/";
 
@@ -51,7 +55,7 @@ pub struct Package<'a> {
     manifest: ManifestView<'a>,
     board: Board,
     /// Where the first entry behind the manifest starts.
-    first_image: usize,
+    behind_manifest: usize,
 }
 
 /// A guest and the bytes that it starts from.
@@ -146,7 +150,7 @@ impl<'a> Package<'a> {
                 archive,
                 manifest,
                 board,
-                first_image: entry.next,
+                behind_manifest: entry.next,
             });
         }
         Err(PackageError {
@@ -170,11 +174,52 @@ impl<'a> Package<'a> {
         &self.board
     }
 
-    /// What is wrong with the archive as a whole: where its chain of entries ends before its end mark. The
+    /// The cluster's key, if there is one and it is the one that was packed.
+    pub fn key(&self) -> Option<[u8; KEY_BYTES]> {
+        self.find_key().ok()?
+    }
+
+    /// What is wrong with the archive as a whole: where its chain of entries ends before its end mark, or that the key is not the one that was packed. The
     /// board reports it, and goes on.
     pub fn damage(&self) -> Option<PackageError> {
         let broken = Entries::new(self.archive).find_map(Result::err);
-        broken.map(|(entry, what)| PackageError { entry, what })
+        let broken = broken.map(|(entry, what)| PackageError { entry, what });
+        broken.or(self.find_key().err())
+    }
+
+    /// The key, checked; nothing if none was packed.
+    fn find_key(&self) -> Result<Option<[u8; KEY_BYTES]>, PackageError> {
+        let Some(said) = self.manifest.summary().key else {
+            return Ok(None);
+        };
+        let named = Entries::new(self.archive)
+            .flatten()
+            .find(|entry| entry.name == KEY_ENTRY.as_bytes());
+        // Behind a broken header it is where `pack` puts it.
+        let in_place = || {
+            let start = cpio::start_of_contents(KEY_ENTRY.len())?;
+            let start = self.behind_manifest.checked_add(start)?;
+            self.archive.get(start..)?.get(..KEY_BYTES)
+        };
+        let wrong = |what| PackageError {
+            entry: EntryName::Key,
+            what,
+        };
+        let bytes = named.map(|entry| entry.bytes).or_else(in_place);
+        let bytes = bytes.ok_or(wrong(Fault::Missing))?;
+        let key = <[u8; KEY_BYTES]>::try_from(bytes).map_err(|_| {
+            wrong(Fault::Length {
+                // 32 bytes.
+                said: KEY_BYTES as u32,
+                found: length_of(bytes),
+            })
+        })?;
+        let found = crc32c(&key);
+        if found == said {
+            Ok(Some(key))
+        } else {
+            Err(wrong(Fault::Checksum { said, found }))
+        }
     }
 
     /// Every guest with its images, or why it cannot run, in the operator's order.
@@ -258,7 +303,10 @@ impl<'a> Package<'a> {
     /// The bytes where `pack` puts image number `index`, if the archive is long enough. Whether they are the
     /// image's is for their checksum to say.
     fn at_its_place(&self, image: &Image, index: usize) -> Option<ImageView<'a>> {
-        let mut at = self.first_image;
+        let mut at = self.behind_manifest;
+        if self.manifest.summary().key.is_some() {
+            at = at.checked_add(cpio::entry_bytes(KEY_ENTRY.len(), KEY_BYTES)?)?;
+        }
         for before in self.manifest.images().take(index) {
             at = at.checked_add(cpio::entry_bytes(IMAGE_NAME_BYTES, before.length as usize)?)?;
         }

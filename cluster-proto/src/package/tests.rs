@@ -55,6 +55,9 @@ fn guest(name: &str, kernel: u16, initrd: Option<u16>) -> Guest {
         initrd: initrd.map(ImageNumber),
         command_line: CommandLine::new("quiet").unwrap(),
         board: None,
+        allowed: 0,
+        apart: 0,
+        starts: true,
         disks: heapless::Vec::new(),
         nics: heapless::Vec::new(),
         virtio_console: false,
@@ -82,6 +85,7 @@ fn entries(guests: &[Guest], contents: &[&[u8]]) -> Vec<(String, Vec<u8>)> {
         cluster: name("home"),
         board: BoardNumber(0),
         console: ConsoleMode::Focus,
+        key: Some(crc32c(&KEY)),
         boards: 0,
         images: 0,
         guests: 0,
@@ -93,15 +97,20 @@ fn entries(guests: &[Guest], contents: &[&[u8]]) -> Vec<(String, Vec<u8>)> {
         memory: None,
         address: None,
         mac: None,
+        witness: false,
     }];
     let manifest = encode(summary, &boards, &images, guests, &mut buffer).unwrap();
-    let mut entries = vec![(MANIFEST_ENTRY.to_string(), manifest.to_vec())];
+    let mut entries = vec![
+        (MANIFEST_ENTRY.to_string(), manifest.to_vec()),
+        (KEY_ENTRY.to_string(), KEY.to_vec()),
+    ];
     for (image, bytes) in images.iter().zip(contents) {
         entries.push((entry_name(image), bytes.to_vec()));
     }
     entries
 }
 
+const KEY: [u8; KEY_BYTES] = *b"thirty-two bytes are a whole key";
 const KERNEL: &[u8] = b"kernel of web";
 const INITRD: &[u8] = b"initrd of web, longer";
 const OTHER: &[u8] = b"db";
@@ -179,14 +188,14 @@ fn disks_have_their_images() {
 
     // The last image's damage costs both, each by its own use of it.
     let mut damaged = entries.clone();
-    damaged[3].1[0] ^= 1;
+    damaged[4].1[0] ^= 1;
     let found = outcomes(&archive(&damaged));
     assert!(found.iter().all(|outcome| {
         let error = outcome.as_ref().unwrap_err();
         error.contains("is corrupted: CRC-32C")
     }));
     let mut missing = entries;
-    missing.remove(2);
+    missing.remove(3);
     let outcome = [
         refused("web", INITRD, "is missing"),
         refused("db", INITRD, "is missing"),
@@ -213,7 +222,7 @@ fn order_strangers_and_padding_do_not_matter() {
 #[test]
 fn a_missing_image_costs_its_guest() {
     let mut entries = two_guests();
-    entries.remove(2);
+    entries.remove(3);
     let bytes = archive(&entries);
     assert_eq!(
         outcomes(&bytes),
@@ -224,7 +233,7 @@ fn a_missing_image_costs_its_guest() {
 #[test]
 fn a_corrupted_image_costs_its_guest() {
     let mut entries = two_guests();
-    entries[1].1[0] ^= 1;
+    entries[2].1[0] ^= 1;
     let [web, db] = &outcomes(&archive(&entries))[..] else {
         panic!("two guests")
     };
@@ -240,12 +249,12 @@ fn a_corrupted_image_costs_its_guest() {
 #[test]
 fn an_image_of_another_length_costs_its_guest() {
     let mut entries = two_guests();
-    entries[1].1.truncate(5);
+    entries[2].1.truncate(5);
     let what = "is corrupted"; // What stands where it was put is not it.
     let outcome = &outcomes(&archive(&entries))[0];
     assert!(outcome.as_ref().unwrap_err().contains(what), "{outcome:?}");
+    entries.remove(4);
     entries.remove(3);
-    entries.remove(2);
     let outcome = &outcomes(&archive(&entries))[0];
     assert!(outcome.as_ref().is_err(), "{outcome:?}");
 }
@@ -254,7 +263,7 @@ fn an_image_of_another_length_costs_its_guest() {
 fn truncation_costs_what_is_cut() {
     let entries = two_guests();
     let all = archive(&entries);
-    let without_last = archive(&entries[..3]).len() - archive(&[]).len();
+    let without_last = archive(&entries[..4]).len() - archive(&[]).len();
     // Within the last image's bytes.
     let cut = all.len() - archive(&[]).len() - 3;
     let cut = &all[..cut];
@@ -274,7 +283,7 @@ fn truncation_costs_what_is_cut() {
     let damage = Package::parse(cut).unwrap().damage().unwrap().to_string();
     assert_eq!(
         damage,
-        "boot package: entry 4: is missing: the archive ends before it"
+        "boot package: entry 5: is missing: the archive ends before it"
     );
 }
 
@@ -298,6 +307,65 @@ fn a_broken_header_costs_nobody_else() {
     assert_eq!(outcomes(&bytes), [fine("web"), fine("db")]);
     let damage = Package::parse(&bytes).unwrap().damage().unwrap();
     assert_eq!(damage.entry.to_string(), name);
+}
+
+#[test]
+fn the_key_is_the_one_that_was_packed_or_none() {
+    let sound = two_guests();
+    let found = |entries: &[(String, Vec<u8>)]| {
+        let bytes = archive(entries);
+        let package = Package::parse(&bytes).unwrap();
+        (
+            package.key(),
+            package.damage().map(|damage| damage.to_string()),
+        )
+    };
+    assert_eq!(found(&sound), (Some(KEY), None));
+
+    let mut entries = sound.clone();
+    entries[1].1[31] ^= 1;
+    let (key, damage) = found(&entries);
+    let damage = damage.unwrap();
+    assert_eq!(key, None);
+    assert!(
+        damage.starts_with("boot package: key: is corrupted"),
+        "{damage}"
+    );
+    entries[1].1.push(0);
+    let damage = found(&entries).1.unwrap();
+    let message = "boot package: key: has 33 bytes, but was packed with 32";
+    assert_eq!(damage, message);
+    // Without it, the first image stands in its place.
+    entries.remove(1);
+    let (key, damage) = found(&entries);
+    assert!(key.is_none() && damage.is_some());
+
+    // A package may do without one; an entry of that name is a stranger then.
+    let name = Name::new("home").unwrap();
+    let mut view = ManifestView::parse(&sound[0].1).unwrap().summary().clone();
+    assert_eq!(view.cluster, name);
+    view.key = None;
+    let boards: Vec<_> = ManifestView::parse(&sound[0].1).unwrap().boards().collect();
+    let mut buffer = vec![0; MAX_MANIFEST_BYTES];
+    let manifest = encode(view, &boards, &[], &[], &mut buffer).unwrap();
+    let mut keyless = sound.clone();
+    keyless[0].1 = manifest.to_vec();
+    assert_eq!(found(&keyless), (None, None));
+}
+
+#[test]
+fn a_broken_header_does_not_cost_the_key() {
+    let mut bytes = archive(&two_guests());
+    let at = bytes
+        .windows(KEY_BYTES)
+        .position(|window| window == KEY)
+        .unwrap();
+    // The magic of the key's own entry.
+    bytes[at - (110 + 4 + 2)..][..6].copy_from_slice(b"070x01");
+    let package = Package::parse(&bytes).unwrap();
+    assert_eq!(package.key(), Some(KEY));
+    assert_eq!(package.damage().unwrap().what, Fault::NotAnEntry);
+    assert_eq!(outcomes(&bytes), [fine("web"), fine("db")]);
 }
 
 #[test]
@@ -360,6 +428,7 @@ proptest! {
         }
         if let Ok(package) = Package::parse(&bytes) {
             let _ = package.damage();
+            prop_assert!(package.key().is_none_or(|key| key == KEY));
             for view in package.guests().flatten().filter(|view| view.check(crc32c).is_ok()) {
                 let (kernel, initrd) = match view.guest.name.as_str() {
                     "web" => (KERNEL, Some(INITRD)),

@@ -19,6 +19,24 @@ pub const TAG: usize = 16;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LifeKey(pub [u8; 16]);
 
+/// Byte 1 of what a cluster's tag is derived from; zero is for lives.
+const TAG_USE: u8 = 1;
+
+/// The 32 bits that name a cluster in every frame's header ([`super::frame::Envelope::cluster`]), from its key and its name. Who sees them learns nothing of the key:
+/// they are a part of a pseudo-random function's output under a key that serves nothing else.
+#[must_use]
+pub fn cluster_tag(key: &[u8; 32], name: &str) -> u32 {
+    let mut input = [0; 16];
+    input[1] = TAG_USE;
+    let derived = hchacha::<R20>(&Key::from(*key), &input.into());
+    let mut own = [0; 16];
+    own.copy_from_slice(&derived[..16]);
+    let mut hasher = SipHasher24::new_with_key(&own);
+    hasher.write(name.as_bytes());
+    let [a, b, c, d, ..] = hasher.finish128().as_bytes();
+    u32::from_le_bytes([a, b, c, d])
+}
+
 /// Makes and checks tags. There is one for boards; a simulation may bring a cheaper one, since what it tests is not the cipher.
 pub trait Authenticator: Clone {
     /// One without a key, which a node holds until it boots.

@@ -303,6 +303,7 @@ impl Making<'_> {
             cluster: cluster.to_path_buf(),
             output: output.clone(),
             board: named,
+            key: None,
         })?;
         // Every package describes all guests.
         if self.guests.is_empty() {

@@ -1,15 +1,15 @@
 //! The plan as an archive: written piece by piece beside its place, read back as a board does, and only then put there.
 
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
-use cluster_proto::manifest::{Guest, Image, MAX_MANIFEST_BYTES, encode};
-use cluster_proto::package::{EntryName, MANIFEST_ENTRY, Package};
+use cluster_proto::package::{EntryName, KEY_BYTES, KEY_ENTRY, MANIFEST_ENTRY, Package};
 
 use super::images::crc32c;
 use super::plan::Plan;
+use super::secret::owner_only;
 use crate::report::Failure;
 
 /// The mode of an archive's entries: a file that all may read.
@@ -21,13 +21,13 @@ const BUFFER_BYTES: usize = 1 << 20;
 ///
 /// # Errors
 /// [`Failure::Trouble`] where a file cannot be read or written, or what was written is not a package.
-pub fn write_out(output: &Path, plan: &Plan) -> Result<u64, Failure> {
+pub fn write_out(output: &Path, plan: &Plan, key: &[u8; KEY_BYTES]) -> Result<u64, Failure> {
     let mut beside = output.as_os_str().to_owned();
     beside.push(format!(".{}.part", std::process::id()));
     let beside = PathBuf::from(beside);
-    let finished = write_beside(&beside, plan)
+    let finished = write_beside(&beside, plan, key)
         .map_err(|error| Failure::file("write", output, error))
-        .and_then(|()| check(&beside, plan))
+        .and_then(|()| check(&beside, plan, key))
         .and_then(|bytes| {
             fs::rename(&beside, output).map_err(|error| Failure::file("write", output, error))?;
             Ok(bytes)
@@ -38,20 +38,11 @@ pub fn write_out(output: &Path, plan: &Plan) -> Result<u64, Failure> {
     finished
 }
 
-/// The manifest first, then the images in its order, with nothing in it that differs from run to run.
-fn write_beside(path: &Path, plan: &Plan) -> io::Result<()> {
-    let guests: Vec<Guest> = plan
-        .guests
-        .iter()
-        .map(|planned| planned.guest.clone())
-        .collect();
-    let images: Vec<Image> = plan.images.iter().map(|found| found.image).collect();
-    let mut buffer = vec![0; MAX_MANIFEST_BYTES];
-    let summary = plan.summary.clone();
-    let manifest =
-        encode(summary, &plan.boards, &images, &guests, &mut buffer).map_err(io::Error::other)?;
-
-    let mut out = BufWriter::with_capacity(BUFFER_BYTES, File::create(path)?);
+/// The manifest first, then the key, then the images in the manifest's order, with nothing in it that differs from run to run. A witness runs no guests and is
+/// given no images. Who can read the package has the key, so only its owner can.
+fn write_beside(path: &Path, plan: &Plan, key: &[u8; KEY_BYTES]) -> io::Result<()> {
+    let manifest = plan.manifest(Some(crc32c(key))).map_err(io::Error::other)?;
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, owner_only(path, false)?);
     let entry = |name: &str, number: u32| {
         cpio::newc::Builder::new(name)
             .ino(number)
@@ -60,9 +51,14 @@ fn write_beside(path: &Path, plan: &Plan) -> io::Result<()> {
     };
     let length = u32::try_from(manifest.len()).map_err(io::Error::other)?;
     let mut writer = entry(MANIFEST_ENTRY, 0).write(&mut out, length);
-    writer.write_all(manifest)?;
+    writer.write_all(&manifest)?;
     writer.finish()?;
-    for (found, number) in plan.images.iter().zip(1..) {
+    // 32 bytes.
+    let mut writer = entry(KEY_ENTRY, 1).write(&mut out, KEY_BYTES as u32);
+    writer.write_all(key)?;
+    writer.finish()?;
+    let images = plan.images.iter().filter(|_| !plan.is_for_witness());
+    for (found, number) in images.zip(2..) {
         let name = EntryName::Image(found.image.digest).to_string();
         let mut writer = entry(&name, number).write(&mut out, found.image.length);
         plan.images.copy(found, &mut writer)?;
@@ -73,16 +69,20 @@ fn write_beside(path: &Path, plan: &Plan) -> io::Result<()> {
 }
 
 /// Reads the package as a board will, each image once. Gives its length.
-fn check(path: &Path, plan: &Plan) -> Result<u64, Failure> {
+fn check(path: &Path, plan: &Plan, key: &[u8; KEY_BYTES]) -> Result<u64, Failure> {
     let archive = fs::read(path).map_err(|error| Failure::file("read", path, error))?;
-    sound(&archive, plan).map_err(Failure::Trouble)?;
+    sound(&archive, plan, key).map_err(Failure::Trouble)?;
     Ok(archive.len() as u64)
 }
 
-fn sound(archive: &[u8], plan: &Plan) -> Result<(), String> {
+fn sound(archive: &[u8], plan: &Plan, key: &[u8; KEY_BYTES]) -> Result<(), String> {
     let package = Package::parse(archive).map_err(|error| error.to_string())?;
+    if package.key().as_ref() != Some(key) {
+        return Err("the key changed in packing".to_string());
+    }
     let mut checked = HashSet::new();
-    for (guest, planned) in package.guests().zip(&plan.guests) {
+    let guests = package.guests().filter(|_| !plan.is_for_witness());
+    for (guest, planned) in guests.zip(&plan.guests) {
         let view = guest.map_err(|error| error.to_string())?;
         if view.guest != planned.guest {
             return Err(format!("guest {} changed in packing", planned.guest.name));

@@ -11,11 +11,12 @@ use cluster_proto::manifest::{
 use el2_hyp::image::{ImageError, Kernel, KernelKind};
 use toml::de::DeTable;
 
+use super::boards::ReadBoard;
 use super::disks::{Owner, PlannedDisk, Volumes, disk_tables, read_disks};
 use super::images::Images;
 use super::keys::{Keys, Placed};
 use super::network::{Macs, nic_tables, read_nics};
-use super::plan::{ReadBoard, note_twice, read_memory, read_name};
+use super::plan::{note_twice, read_memory, read_name};
 use crate::source::Problem;
 
 const EXAMPLE_KERNEL: &str = "kernel = \"Image\"";
@@ -121,6 +122,10 @@ pub fn read_guest(
     }
     let name = name.map(|name| name.value);
     let board = read_board(&mut keys, shared.boards);
+    let allowed = read_allowed(&mut keys, shared.boards, board.flatten());
+    let apart = keys.number("apart", 0..=255, "apart = 1");
+    let apart = apart.map_or(0, |group| u8::try_from(group.value).unwrap_or(0));
+    let starts = read_wanted(&mut keys);
     let most = u32::from(VcpuCount::MAX);
     let vcpus = keys.number("vcpus", 1..=most, EXAMPLE_VCPUS);
     let vcpus = vcpus.map_or(1, |vcpus| vcpus.value);
@@ -168,6 +173,9 @@ pub fn read_guest(
             initrd: start.initrd,
             command_line: command_line?,
             board: board?,
+            allowed: allowed?,
+            apart,
+            starts: starts?,
             disks: disks.into_iter().collect(),
             nics: nics?.into_iter().collect(),
             virtio_console: virtio_console?.value,
@@ -200,6 +208,15 @@ fn read_board(keys: &mut Keys<'_, '_, '_>, boards: &[ReadBoard]) -> Option<Optio
     let Some(text) = keys.text("board", "board = \"alpha\"") else {
         return (!keys.has("board")).then_some(None);
     };
+    Some(Some(find_board(keys, &text, boards)?))
+}
+
+/// The board called `text`; noted if there is none.
+fn find_board(
+    keys: &mut Keys<'_, '_, '_>,
+    text: &Placed<&str>,
+    boards: &[ReadBoard],
+) -> Option<BoardNumber> {
     let names = || {
         boards
             .iter()
@@ -210,10 +227,57 @@ fn read_board(keys: &mut Keys<'_, '_, '_>, boards: &[ReadBoard]) -> Option<Optio
         let known: Vec<_> = names().flatten().collect();
         let message = format!("there is no board called \"{}\"", text.value);
         let help = format!("name one of the boards: {}", known.join(", "));
-        keys.problem(text.span, message, help);
+        keys.problem(text.span.clone(), message, help);
     }
-    let number = u8::try_from(place?).ok()?;
-    Some(Some(BoardNumber(number)))
+    Some(BoardNumber(u8::try_from(place?).ok()?))
+}
+
+/// The boards that a guest may run on, bit *n* for board *n*: none for all. The one that it starts on must be among them.
+fn read_allowed(
+    keys: &mut Keys<'_, '_, '_>,
+    boards: &[ReadBoard],
+    first: Option<BoardNumber>,
+) -> Option<u16> {
+    let texts = keys.texts("allowed", "allowed = [\"alpha\", \"beta\"]")?;
+    let bit = |board: BoardNumber| 1u16.checked_shl(board.0.into()).unwrap_or(0);
+    let found: Vec<_> = texts
+        .iter()
+        .map(|text| find_board(keys, text, boards))
+        .collect();
+    let found: Option<Vec<BoardNumber>> = found.into_iter().collect();
+    let allowed = found?.into_iter().fold(0, |all, board| all | bit(board));
+    if let (Some(text), Some(first)) = (texts.first(), first)
+        && allowed & bit(first) == 0
+    {
+        let help = "add its `board` to `allowed`, or leave `board` out";
+        keys.problem(
+            text.span.clone(),
+            "the guest starts on a board that it may not run on",
+            help,
+        );
+    }
+    Some(allowed)
+}
+
+/// Whether a guest is started in the beginning.
+fn read_wanted(keys: &mut Keys<'_, '_, '_>) -> Option<bool> {
+    let Some(text) = keys.text("wanted", "wanted = \"stopped\"") else {
+        return (!keys.has("wanted")).then_some(true);
+    };
+    match text.value {
+        "running" => Some(true),
+        "stopped" => Some(false),
+        other => {
+            let help =
+                "write \"running\", or \"stopped\" for a guest that `hearth guest start` starts";
+            keys.problem(
+                text.span,
+                format!("a guest cannot be wanted \"{other}\""),
+                help,
+            );
+            None
+        }
+    }
 }
 
 /// What a guest starts from.

@@ -97,6 +97,25 @@ impl<'p, 'a, 'i> Keys<'p, 'a, 'i> {
         }
     }
 
+    /// The texts of `key`, which is a list of them; none if it is not there.
+    pub fn texts(&mut self, key: &'static str, example: &str) -> Option<Vec<Placed<&'a str>>> {
+        let Some(value) = self.get(key) else {
+            return Some(Vec::new());
+        };
+        let items = value.get_ref().as_array().map(|array| array.iter());
+        let text = |item: &'a Spanned<DeValue<'i>>| {
+            Some(Placed {
+                value: item.get_ref().as_str()?,
+                span: item.span(),
+            })
+        };
+        let texts = items.and_then(|items| items.map(text).collect());
+        if texts.is_none() {
+            self.wrong_type(value, key, "a list of texts", example);
+        }
+        texts
+    }
+
     /// The whole number of `key`, which must be in `range`.
     pub fn number(
         &mut self,

@@ -1,19 +1,22 @@
 //! `hearth pack`: from `cluster.toml` to a board's boot package.
 //!
-//! [`plan`] reads and checks the text with [`keys`]: boards itself, each [`guest`] with its [`disks`] and [`network`] cards,
-//! their [`images`], and whether there is [`room`] for them. [`archive`] writes it out, and reads it back the way a board does.
+//! [`plan`] reads and checks the text with [`keys`]: [`boards`], each [`guest`] with its [`disks`] and [`network`] cards,
+//! their [`images`], and whether there is [`room`] for them, in memory and in the cluster's [`ledger`]. The cluster's key is [`secret`]'s. [`archive`] writes it out, and reads it back the way a board does.
 //! What is then said of a guest's [`devices`] is what `hearth show` says, too.
 
 mod archive;
+mod boards;
 mod devices;
 mod disks;
 mod guest;
 mod images;
 mod keys;
+mod ledger;
 mod network;
 mod plan;
 mod progress;
 mod room;
+pub mod secret;
 #[cfg(test)]
 mod tests;
 
@@ -42,9 +45,12 @@ pub struct Arguments {
     /// Where to write the package; the board's loader gives it to the image as its initrd.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Which of the cluster's boards the package is for; needed where there are several.
+    /// Which of the cluster's boards or witnesses the package is for; needed where there are several.
     #[arg(long, value_name = "NAME")]
     pub board: Option<String>,
+    /// The cluster's key; otherwise what cluster.toml says, or cluster.key beside it. It is made if it is not there.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
 }
 
 /// The long help's last part: the file's format by example.
@@ -56,12 +62,17 @@ const FORMAT: &str = r#"The description, cluster.toml:
   [cluster]
   name = "home"              # a to z, digits, hyphens; up to 63
   console = "focus"          # or "all"; default "focus"
+  key = "cluster.key"        # the cluster's key; default cluster.key beside this file
 
   [[board]]                  # up to 16; none: one board of unknown size
   name = "alpha"
   memory = 2048              # MiB; if given, guests are checked against it
-  address = "10.7.0.1/24"    # its own, optional; then also gateway = "10.7.0.254"
+  address = "10.7.0.1/24"    # its own; optional for a single board; then also gateway = "10.7.0.254"
   mac = "02:00:5e:10:20:30"  # optional; otherwise its network card's own
+
+  [[witness]]                # optional: votes from any machine that runs `hearth witness`; two boards need one
+  name = "desk"
+  address = "10.7.0.9/24"    # optional
 
   [[guest]]                  # up to 64
   name = "web"
@@ -72,6 +83,9 @@ const FORMAT: &str = r#"The description, cluster.toml:
   command_line = "console=ttyAMA0 quiet"   # optional, up to 1024 bytes
   priority = 100             # 0 to 255, the greater runs first; default 100
   board = "alpha"            # where it starts; default the first board
+  allowed = ["alpha", "beta"]  # where it may run; default everywhere
+  apart = 1                  # 1 to 255: guests with the same number never share a board; default 0: no matter
+  wanted = "running"         # or "stopped"; default "running"
   virtio_console = true      # besides its PL011; default false
   entropy = false            # a source of random numbers; default true
 
@@ -95,6 +109,13 @@ pub struct Packed {
     bytes: u64,
     cluster: String,
     board: String,
+    witness: bool,
+    /// The key's file.
+    key: PathBuf,
+    /// Whether the key was made just now.
+    key_made: bool,
+    /// Whether others than its owner can read the key's file.
+    key_open: bool,
     guests: Vec<PackedGuest>,
 }
 
@@ -142,12 +163,26 @@ impl fmt::Display for Packed {
             bytes,
             cluster,
             board,
+            witness,
+            key,
+            key_made,
+            key_open,
             guests,
         } = self;
-        let (package, size) = (package.display(), Size(*bytes));
+        let (package, size, key) = (package.display(), Size(*bytes), key.display());
+        let role = if *witness { "witness" } else { "board" };
+        if *key_made {
+            writeln!(
+                f,
+                "made the cluster's key, {key}: keep it, every board is packed with it, and who has it commands the cluster"
+            )?;
+        }
+        if *key_open {
+            writeln!(f, "note: others than you can read {key}: `chmod 600 {key}`")?;
+        }
         writeln!(
             f,
-            "packed {package} ({size}) for board {board} of cluster {cluster}:"
+            "packed {package} ({size}) for {role} {board} of cluster {cluster}:"
         )?;
         for guest in guests {
             let vcpus = if guest.vcpus == 1 { "vCPU" } else { "vCPUs" };
@@ -207,11 +242,29 @@ pub fn run(arguments: &Arguments) -> Result<Packed, Failure> {
         Ok(plan) => plan,
         Err(problems) => return Err(Failure::Mistakes(source, problems)),
     };
-    let bytes = archive::write_out(&arguments.output, &plan)?;
-    Ok(summary(&arguments.output, bytes, &plan))
+    let key = key_path(path, arguments.key.as_deref(), plan.key.as_deref());
+    let secret = secret::read_or_make(&key)?;
+    let bytes = archive::write_out(&arguments.output, &plan, &secret.key)?;
+    Ok(summary(arguments, bytes, &plan, key, &secret))
 }
 
-fn summary(output: &Path, bytes: u64, plan: &Plan) -> Packed {
+/// Where the key of the cluster that `description` describes is: where the command line says, or else the description.
+pub fn key_path(description: &Path, given: Option<&Path>, named: Option<&Path>) -> PathBuf {
+    match given {
+        Some(given) => given.to_path_buf(),
+        None => description
+            .with_file_name("")
+            .join(named.unwrap_or(Path::new(secret::KEY_FILE))),
+    }
+}
+
+fn summary(
+    arguments: &Arguments,
+    bytes: u64,
+    plan: &Plan,
+    key: PathBuf,
+    secret: &secret::Secret,
+) -> Packed {
     let name = |number: usize| plan.boards.get(number).map(|board| board.name.to_string());
     let guest = |planned: &PlannedGuest| {
         let guest = &planned.guest;
@@ -233,10 +286,14 @@ fn summary(output: &Path, bytes: u64, plan: &Plan) -> Packed {
         }
     };
     Packed {
-        package: output.to_path_buf(),
+        package: arguments.output.clone(),
         bytes,
         cluster: plan.summary.cluster.to_string(),
         board: name(plan.summary.board.0.into()).unwrap_or_default(),
+        witness: plan.is_for_witness(),
+        key,
+        key_made: secret.made,
+        key_open: secret.open,
         guests: plan.guests.iter().map(guest).collect(),
     }
 }

@@ -12,7 +12,8 @@ use super::keys::{Keys, Placed};
 use super::plan::limit;
 use crate::source::Problem;
 
-const EXAMPLE_ADDRESS: &str = "address = \"10.7.0.1/24\"";
+/// A line with a board's address.
+pub const EXAMPLE_ADDRESS: &str = "address = \"10.7.0.1/24\"";
 const EXAMPLE_GATEWAY: &str = "gateway = \"10.7.0.254\"";
 const EXAMPLE_MAC: &str = "mac = \"02:00:5e:10:20:30\"";
 const EXAMPLE_NIC: &str = "[[guest.nic]]";

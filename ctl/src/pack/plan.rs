@@ -2,26 +2,26 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cluster_proto::manifest::{
-    Board, BoardNumber, ConsoleMode, MAX_BOARDS, MAX_GUESTS, MemoryMib, Name, Summary,
+    Board, ConsoleMode, MAX_BOARDS, MAX_GUESTS, MemoryMib, Name, Summary,
 };
 use toml::de::DeTable;
 
+use super::boards::{choose_board, limit_witnesses, read_boards};
 use super::guest::{PlannedGuest, Shared, read_guest};
 use super::images::Images;
 use super::keys::{Keys, Placed};
-use super::network::{Macs, read_mac, read_place};
+use super::ledger::check_ledger;
+use super::network::Macs;
 use super::progress::Progress;
 use super::room::check_memory;
 use crate::source::{Problem, Source};
 
-/// The name of the only board of a cluster that lists none.
-const LONE_BOARD: &str = "board-1";
-
 const EXAMPLE_CLUSTER: &str = "[cluster]";
 const EXAMPLE_BOARD: &str = "[[board]]";
+const EXAMPLE_WITNESS: &str = "[[witness]]";
 const EXAMPLE_GUEST: &str = "[[guest]]";
 
 /// What a package will hold.
@@ -29,12 +29,22 @@ const EXAMPLE_GUEST: &str = "[[guest]]";
 pub struct Plan {
     /// The manifest's head.
     pub summary: Summary,
-    /// All boards.
+    /// All boards, and behind them all witnesses.
     pub boards: Vec<Board>,
+    /// Where the text says that the cluster's key is, from the text's folder.
+    pub key: Option<PathBuf>,
     /// All guests.
     pub guests: Vec<PlannedGuest>,
     /// The images that they need.
     pub images: Images,
+}
+
+impl Plan {
+    /// Whether the package is for a witness.
+    pub fn is_for_witness(&self) -> bool {
+        let number = usize::from(self.summary.board.0);
+        self.boards.get(number).is_some_and(|board| board.witness)
+    }
 }
 
 /// Reads and checks `source`, for the board called `board` or the only one.
@@ -46,6 +56,23 @@ pub fn plan(
     board: Option<&str>,
     progress: Progress,
 ) -> Result<Plan, Vec<Problem>> {
+    let document = parse(source)?;
+    let mut problems = Vec::new();
+    let folder = source.path.parent().unwrap_or(Path::new(""));
+    let images = Images::new(progress);
+    let plan = read(&document, folder, board, images, &mut problems);
+    problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
+    match plan {
+        Some(plan) if problems.is_empty() => Ok(plan),
+        _ => Err(problems),
+    }
+}
+
+/// The text as TOML.
+///
+/// # Errors
+/// Its slips, one for each line.
+fn parse(source: &Source) -> Result<DeTable<'_>, Vec<Problem>> {
     let (document, syntax) = DeTable::parse_recoverable(&source.text);
     if !syntax.is_empty() {
         // What follows from half a text would only confuse.
@@ -58,15 +85,7 @@ pub fn plan(
         problems.dedup_by_key(|problem| source.locate(problem).line());
         return Err(problems);
     }
-    let mut problems = Vec::new();
-    let folder = source.path.parent().unwrap_or(Path::new(""));
-    let images = Images::new(progress);
-    let plan = read(document.get_ref(), folder, board, images, &mut problems);
-    problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
-    match plan {
-        Some(plan) if problems.is_empty() => Ok(plan),
-        _ => Err(problems),
-    }
+    Ok(document.into_inner())
 }
 
 /// Reads the whole document. A value that is wrong is noted in `problems`; there is no plan then.
@@ -81,6 +100,7 @@ fn read(
     let cluster_table = keys.table("cluster", EXAMPLE_CLUSTER);
     keys.require("cluster", "[cluster] and below it name = \"home\"");
     let board_tables = keys.tables("board", EXAMPLE_BOARD);
+    let witness_tables = keys.tables("witness", EXAMPLE_WITNESS);
     let guest_tables = keys.tables("guest", EXAMPLE_GUEST);
     limit(
         &mut keys,
@@ -88,6 +108,7 @@ fn read(
         MAX_BOARDS,
         ("a cluster", "boards"),
     );
+    limit_witnesses(&mut keys, &board_tables, &witness_tables);
     limit(
         &mut keys,
         &guest_tables,
@@ -101,8 +122,8 @@ fn read(
 
     let cluster = cluster_table.map(|table| read_cluster(&table, problems));
     let mut macs = Macs::default();
-    let boards = read_boards(&board_tables, &mut macs, problems);
-    let cluster_name = cluster.as_ref().and_then(|(name, _)| name.as_ref());
+    let (boards, witnesses) = read_boards(&board_tables, &witness_tables, &mut macs, problems);
+    let cluster_name = cluster.as_ref().and_then(|cluster| cluster.name.as_ref());
     let mut shared = Shared::new(folder, cluster_name, &boards, macs, images);
     let guests: Vec<_> = guest_tables
         .iter()
@@ -110,9 +131,11 @@ fn read(
         .collect();
     let images = shared.images;
     check_memory(&boards, &guests, &images, problems);
-    let number = choose_board(&boards, board, problems);
+    let lone = boards.len() == 1;
+    let boards: Vec<_> = boards.into_iter().chain(witnesses).collect();
+    let number = choose_board(&boards, lone, board, problems);
 
-    let (name, console) = cluster?;
+    let cluster = cluster?;
     let guests: Vec<_> = guests
         .into_iter()
         .map(|guest| guest.planned)
@@ -122,19 +145,29 @@ fn read(
         .map(|board| board.board)
         .collect::<Option<_>>()?;
     let summary = Summary {
-        cluster: name?,
+        cluster: cluster.name?,
         board: number?,
-        console: console?,
+        console: cluster.console?,
+        key: None,
         boards: 0,
         images: 0,
         guests: 0,
     };
-    Some(Plan {
+    let plan = Plan {
         summary,
         boards,
+        key: cluster.key,
         guests,
         images,
-    })
+    };
+    if problems.is_empty() {
+        let guests: Vec<_> = guest_tables
+            .iter()
+            .map(|table| table.span.clone())
+            .collect();
+        problems.extend(check_ledger(&plan, &guests));
+    }
+    Some(plan)
 }
 
 /// Notes the first of more tables than there may be.
@@ -154,10 +187,15 @@ pub fn limit(
     }
 }
 
-fn read_cluster(
-    table: &Placed<&DeTable<'_>>,
-    problems: &mut Vec<Problem>,
-) -> (Option<Name>, Option<ConsoleMode>) {
+/// The table of the cluster, as far as it could be read.
+struct ReadCluster {
+    name: Option<Name>,
+    console: Option<ConsoleMode>,
+    /// Where the key is, if it says so.
+    key: Option<PathBuf>,
+}
+
+fn read_cluster(table: &Placed<&DeTable<'_>>, problems: &mut Vec<Problem>) -> ReadCluster {
     let mut keys = Keys::new(table.value, table.span.clone(), "[cluster]", problems);
     let name = read_name(&mut keys, "name = \"home\"").map(|name| name.value);
     let console = match keys.text("console", "console = \"focus\"") {
@@ -171,8 +209,13 @@ fn read_cluster(
             None
         }
     };
+    let key = keys.text("key", "key = \"cluster.key\"");
     keys.finish();
-    (name, console)
+    ReadCluster {
+        name,
+        console,
+        key: key.map(|key| PathBuf::from(key.value)),
+    }
 }
 
 /// The `name` of a table, which it must have.
@@ -233,92 +276,4 @@ pub fn read_memory(
             None
         }
     }
-}
-
-/// A board as far as it could be read.
-#[derive(Default)]
-pub struct ReadBoard {
-    board: Option<Board>,
-    /// Its name.
-    pub name: Option<Name>,
-    /// Its memory.
-    pub memory: Option<Placed<MemoryMib>>,
-}
-
-fn read_boards(
-    tables: &[Placed<&DeTable<'_>>],
-    macs: &mut Macs,
-    problems: &mut Vec<Problem>,
-) -> Vec<ReadBoard> {
-    if tables.is_empty() {
-        let name = Name::new(LONE_BOARD).ok();
-        let board = name.clone().map(|name| Board {
-            name,
-            memory: None,
-            address: None,
-            mac: None,
-        });
-        return vec![ReadBoard {
-            board,
-            name,
-            memory: None,
-        }];
-    }
-    let (mut names, mut addresses) = (HashMap::new(), HashMap::new());
-    let mut read = |table: &Placed<&DeTable<'_>>| {
-        let mut keys = Keys::new(table.value, table.span.clone(), "[[board]]", problems);
-        let name = read_name(&mut keys, "name = \"alpha\"");
-        if let Some(name) = &name {
-            note_twice(&mut keys, name, &mut names, "board");
-        }
-        let memory = read_memory(&mut keys, "memory", "memory = 2048, in MiB");
-        let address = read_place(&mut keys, &mut addresses);
-        let mac = read_mac(&mut keys).filter(|mac| macs.take(&mut keys, mac));
-        keys.finish();
-        let name = name.map(|name| name.value);
-        let board = name.clone().map(|name| Board {
-            name,
-            memory: memory.as_ref().map(|memory| memory.value),
-            address,
-            mac: mac.map(|mac| mac.value),
-        });
-        ReadBoard {
-            board,
-            name,
-            memory,
-        }
-    };
-    tables.iter().map(&mut read).collect()
-}
-
-/// The number of the board that the package is for.
-fn choose_board(
-    boards: &[ReadBoard],
-    wanted: Option<&str>,
-    problems: &mut Vec<Problem>,
-) -> Option<BoardNumber> {
-    let names: Vec<_> = boards
-        .iter()
-        .filter_map(|board| board.name.as_ref())
-        .map(Name::as_str)
-        .collect();
-    let place = match wanted {
-        Some(wanted) => names.iter().position(|name| *name == wanted),
-        None if boards.len() == 1 => Some(0),
-        None => None,
-    };
-    if place.is_none() {
-        let message = match wanted {
-            Some(wanted) => format!("there is no board called \"{wanted}\""),
-            None => "the cluster has several boards, and a package is for one of them".to_string(),
-        };
-        let help = format!(
-            "choose one with --board; the boards are: {}",
-            names.join(", ")
-        );
-        problems.push(Problem::in_arguments(message, help));
-    }
-    place
-        .and_then(|place| u8::try_from(place).ok())
-        .map(BoardNumber)
 }

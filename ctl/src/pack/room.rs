@@ -2,10 +2,10 @@
 
 use cluster_proto::manifest::MemoryMib;
 
+use super::boards::ReadBoard;
 use super::guest::ReadGuest;
 use super::images::Images;
 use super::keys::Placed;
-use super::plan::ReadBoard;
 use crate::source::Problem;
 
 /// What a board keeps of its memory for itself, MiB; the project's own bound on it.

@@ -24,7 +24,7 @@ fn add(archive: &mut Vec<u8>, name: &str, bytes: &[u8]) {
 
 fuzz_target!(|input: (&[u8], &[u8])| {
     let (records, rest) = input;
-    let mut manifest = Vec::from(*b"HEARTHPK\x02\0\0\0");
+    let mut manifest = Vec::from(*b"HEARTHPK\x03\0\0\0");
     manifest.extend((records.len() as u32).to_le_bytes());
     manifest.extend(crc32c(records).to_le_bytes());
     manifest.extend(records);

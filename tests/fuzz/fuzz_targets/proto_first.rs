@@ -9,7 +9,7 @@ use cluster_proto::manifest::ManifestView;
 use cluster_proto::package::crc32c;
 use libfuzzer_sys::fuzz_target;
 
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 thread_local! {
     static LEDGER: RefCell<Box<Ledger<16, 64, 128>>> = RefCell::new(Box::new(Ledger::new()));

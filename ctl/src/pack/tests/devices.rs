@@ -235,7 +235,7 @@ fn addresses_that_clash_are_found() {
 fn overlays_and_boards_count_as_memory() {
     let text = |board: &str, overlay: u32| {
         format!(
-            "cluster.name = 'a'\n[[board]]\nname = 'b'\nmemory = 512\n[[board]]\nname = 'c'\nmemory = 256\n\
+            "cluster.name = 'a'\n[[board]]\nname = 'b'\nmemory = 512\naddress = '10.7.0.1/24'\n[[board]]\nname = 'c'\nmemory = 256\naddress = '10.7.0.2/24'\n\
              [[guest]]\nname = 'd'\nkernel = 'flat.bin'\nmemory = 100\n{board}\n\
              [[guest.disk]]\nimage = 'initrd'\noverlay = {overlay}\n\
              [[guest]]\nname = 'e'\nkernel = 'flat.bin'\nmemory = 64\nboard = 'c'\n"

@@ -1,5 +1,6 @@
 //! Every mistake is found at its place, and what is sound is packed as it was written.
 
+mod cluster;
 mod devices;
 
 use std::fs;
@@ -16,13 +17,15 @@ fn folder() -> TempDir {
     let mut image = vec![0; 4096];
     image[16..24].copy_from_slice(&(8u64 << 20).to_le_bytes());
     image[56..60].copy_from_slice(b"ARM\x64");
-    let files: [(&str, &[u8]); 6] = [
+    let digits = "5".repeat(64);
+    let files: [(&str, &[u8]); 7] = [
         ("Image", &image),
         ("flat.bin", &[1; 100]),
         ("initrd", &[2; 5000]),
         ("vmlinuz", b"\x1f\x8b\x08 and so on"),
         ("empty", b""),
         ("Root.ext4", &[3; 3 << 20]),
+        ("cluster.key", digits.as_bytes()),
     ];
     for (name, bytes) in files {
         fs::write(folder.path().join(name), bytes).unwrap();
@@ -39,6 +42,7 @@ fn pack(folder: &TempDir, text: &str, board: Option<&str>) -> Result<Packed, Fai
         cluster,
         output,
         board: board.map(ToString::to_string),
+        key: None,
     })
 }
 
@@ -70,9 +74,11 @@ console = "all"
 [[board]]
 name = "alpha"
 memory = 1024
+address = "10.7.0.1/24"
 [[board]]
 name = "beta"
 memory = 512
+address = "10.7.0.2/24"
 [[guest]]
 name = "web"
 vcpus = 2
@@ -287,6 +293,7 @@ fn trouble_with_files_is_told() {
         cluster: folder.path().join(cluster),
         output: folder.path().join(output),
         board: None,
+        key: None,
     };
     fs::write(
         folder.path().join("c.toml"),
