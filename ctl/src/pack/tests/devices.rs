@@ -246,11 +246,11 @@ fn overlays_and_boards_count_as_memory() {
     let message = "the guests of this board need 240 MiB of memory, and 239 MiB are there for them";
     assert_eq!(
         mistakes(&text("board = 'c'", 76))[1],
-        (Some(7), message.to_string())
+        (Some(8), message.to_string())
     );
     assert!(pack(&folder(), &text("", 394), Some("b")).is_ok());
     let message = "496 MiB fit on no board: at most 495 MiB are free on one";
-    assert_eq!(mistakes(&text("", 396))[1], (Some(11), message.to_string()));
+    assert_eq!(mistakes(&text("", 396))[1], (Some(13), message.to_string()));
 }
 
 #[test]
