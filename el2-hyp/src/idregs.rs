@@ -201,6 +201,11 @@ impl IdRegisters {
         Self(values)
     }
 
+    /// Values that a guest has seen before, by [`index`].
+    pub const fn from_values(values: [u64; REGISTERS]) -> Self {
+        Self(values)
+    }
+
     /// What a guest reads from a register of the group.
     pub fn read(&self, index: usize) -> u64 {
         self.0[index]

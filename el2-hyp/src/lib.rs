@@ -12,6 +12,7 @@
 //! - [`frame`], [`gate`], [`switch`]: the network between guests, board and wire.
 //! - [`machine`]: the guest machine's map. - [`image`], [`fdt`]: a kernel's place in memory, and the device tree that it is given.
 //! - [`sched`]: which vCPU runs on which core.
+//! - [`record`]: a guest as bytes.
 //! - [`arch`]: system registers and assembly. - [`vcpu`], [`guest`]: the virtual machine put together.
 #![cfg_attr(not(test), no_std)]
 
@@ -36,6 +37,7 @@ pub mod lock;
 pub mod machine;
 pub mod memory;
 pub mod psci;
+pub mod record;
 pub mod sched;
 pub mod stage2;
 pub mod switch;

@@ -3,6 +3,9 @@
 //! It is as close to QEMU's `virt` as what is there allows, so that images made for that run. Interrupt
 //! numbers are given as the device tree counts them, from 0 within their kind; [`intid`] makes them the GIC's.
 
+/// The contract's version.
+pub const VERSION: u16 = 1;
+
 /// Start of memory. Aligned to 1 GiB.
 pub const RAM_BASE: u64 = 0x4000_0000;
 

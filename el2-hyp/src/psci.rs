@@ -3,6 +3,8 @@
 //! [`Power`] holds which vCPUs are on and answers calls; it decides nothing about cores. What a call does beyond its answer is its
 //! [`Outcome`].
 
+mod record;
+
 use crate::addr::Ipa;
 
 /// vCPUs in a guest, at most.
@@ -102,6 +104,13 @@ impl Power {
             .expect("count is at most MAX_VCPUS");
         vcpus[0] = VcpuPower::OnPending(entry);
         Self { vcpus }
+    }
+
+    /// vCPUs in these states, [`MAX_VCPUS`] at most.
+    pub fn from_states(states: impl IntoIterator<Item = VcpuPower>) -> Self {
+        Self {
+            vcpus: states.into_iter().take(MAX_VCPUS).collect(),
+        }
     }
 
     /// The state of a vCPU.

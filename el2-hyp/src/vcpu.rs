@@ -8,7 +8,8 @@ use crate::arch::enter::Frame;
 use crate::arch::lists::CpuInterface;
 use crate::arch::regs::{El1Registers, FpRegisters, TranslationRegisters};
 use crate::arch::timer::VirtualTimer;
-use crate::psci::Entry;
+use crate::psci::{Entry, VcpuPower};
+use crate::record::vcpu::{self as record, Aarch32, Pstate, SystemRegisters, VcpuState};
 use crate::vtimer::PhysicalTimer;
 
 /// PSTATE in which a vCPU begins: EL1h, all interrupts masked (Linux's boot protocol, PSCI's CPU_ON).
@@ -68,6 +69,83 @@ impl Context {
             cpu_interface: CpuInterface::default(),
             caches: SetWay::default(),
         }
+    }
+}
+
+/// Calls a macro with the names that the record's system registers and the machine's have in common.
+macro_rules! with_system_registers {
+    ($then:ident) => {
+        $then!(
+            sp_el0 sp_el1 elr spsr cpacr ttbr0 ttbr1 esr afsr0 afsr1 far mair amair vbar contextidr tpidr_el0 tpidrro_el0 tpidr_el1 cntkctl par csselr
+        )
+    };
+}
+
+impl Context {
+    /// All of it, for a record. `aarch32` says what EL0 may run.
+    ///
+    /// # Panics
+    /// If its PSTATE is none of a guest's, which no exit leaves.
+    pub fn state(&self, power: VcpuPower, aarch32: Aarch32) -> VcpuState {
+        macro_rules! system {
+            ($($name:ident)*) => {
+                SystemRegisters {
+                    sctlr: self.translation.sctlr,
+                    tcr: self.translation.tcr,
+                    $($name: self.registers.$name,)*
+                }
+            };
+        }
+        let interface = &self.cpu_interface;
+        // What the architecture may add above bit 31 is a feature's that guests do not have.
+        let pstate = self.frame.pstate & u64::from(u32::MAX);
+        VcpuState {
+            power,
+            x: self.frame.x,
+            pc: self.frame.pc,
+            pstate: Pstate::new(pstate, aarch32).expect("a guest's PSTATE"),
+            system: with_system_registers!(system),
+            q: self.fp.q,
+            fpsr: self.fp.status[0],
+            fpcr: self.fp.status[1],
+            virtual_timer: record::VirtualTimer::new(
+                self.virtual_timer.control,
+                self.virtual_timer.compare,
+            ),
+            physical_timer: self.physical_timer,
+            vmcr: interface.vmcr as u32,
+            active_priorities: interface.active_priorities.map(|word| word as u32),
+            watching: self.caches.watching,
+        }
+    }
+
+    /// A vCPU that has come. `line` is the level of its physical timer as its interrupt controller knows it.
+    pub fn from_state(state: &VcpuState, line: bool) -> Self {
+        let nowhere = Entry {
+            pc: crate::addr::Ipa(state.pc),
+            context: 0,
+        };
+        let mut it = Self::reset(nowhere);
+        it.frame.x = state.x;
+        it.frame.pstate = state.pstate.value();
+        macro_rules! system {
+            ($($name:ident)*) => {
+                $(it.registers.$name = state.system.$name;)*
+            };
+        }
+        with_system_registers!(system);
+        it.translation.sctlr = state.system.sctlr;
+        it.translation.tcr = state.system.tcr;
+        it.fp.q = state.q;
+        it.fp.status = [state.fpsr, state.fpcr];
+        it.virtual_timer.control = state.virtual_timer.control();
+        it.virtual_timer.compare = state.virtual_timer.compare();
+        it.physical_timer = state.physical_timer;
+        it.physical_timer_line = line;
+        it.cpu_interface.vmcr = state.vmcr.into();
+        it.cpu_interface.active_priorities = state.active_priorities.map(u64::from);
+        it.caches.watching = state.watching;
+        it
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! To a guest the physical and the virtual counter are one, so that time can be kept when it moves to another board.
 
+mod record;
+
 use crate::sysreg::TimerRegister;
 
 /// CNTP_CTL_EL0.

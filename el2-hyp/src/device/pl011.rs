@@ -3,6 +3,8 @@
 //! The FIFOs are always on. What is sent leaves at once to a [`Sink`]; a sink that is full shows as a full transmit FIFO, as on a slow
 //! line. Modem lines, DMA and the line's speed are registers without effect.
 
+mod record;
+
 use heapless::Deque;
 
 /// Bytes that wait for the guest to read them: more than the 32 of the device, so that pasted text arrives whole.

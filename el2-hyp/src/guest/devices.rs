@@ -87,6 +87,22 @@ impl Device {
 }
 
 impl Card {
+    /// Its three values, in the order of their locks.
+    pub(super) fn halves(
+        &self,
+    ) -> (
+        &Mutex<net::Control>,
+        &Mutex<net::Transmit>,
+        &Mutex<net::Receive>,
+    ) {
+        (&self.control, &self.transmit, &self.receive)
+    }
+
+    /// What it tells its driver.
+    pub(super) fn signals(&self) -> &Signals {
+        &self.signals
+    }
+
     /// As new.
     fn restart(&self) {
         let mut control = self.control.lock();

@@ -2,7 +2,7 @@
 //!
 //! - here: what it is made of, and how it begins and ends.
 //! - [`run`]: a vCPU on a core: load, the loop of entries and exits, unload.
-//! - [`traps`]: what each exit means. - [`mmio`]: where its devices are. - [`devices`], [`disks`]: the virtio ones.
+//! - [`record`]: a guest as bytes. - [`traps`]: what each exit means. - [`mmio`]: where its devices are. - [`devices`], [`disks`]: the virtio ones.
 //!
 //! Lock order, first to last: a vCPU's context (held while it is loaded), `power`, `uart` or a virtio device's, `vgic`. Calls of the
 //! [`Host`](crate::host::Host) that kick or wake take locks that are the last of all; none of `power`, `uart` and `vgic` is held over them.
@@ -10,6 +10,7 @@
 pub mod devices;
 mod disks;
 mod mmio;
+pub mod record;
 mod run;
 mod traps;
 

@@ -8,6 +8,7 @@
 //! - `resident`: moving interrupts from the model into list registers ([`Vgic::flush`]), and `fold` back ([`Vgic::fold`]);
 //!   `overflow` chooses when not all fit, `mapped` keeps the virtual timer's physical interrupt in step.
 //! - `register`, `write`: what each guest-visible register does, whatever its address.
+//! - `record`: the controller as bytes.
 //! - `v2`, `v3`: where GICv2 and GICv3 keep those registers, and how each sends SGIs.
 //!
 //! It is pure logic: it allocates nothing, touches no hardware, holds no lock and never panics, whatever the guest
@@ -67,6 +68,7 @@ pub mod list;
 mod mapped;
 pub mod model;
 mod overflow;
+mod record;
 mod register;
 mod resident;
 mod state;

@@ -16,9 +16,9 @@ const BANKS: usize = 16;
 /// The bank of the first SPIs.
 const SPI_BANK: usize = MAX_VCPUS;
 /// The owner of an SPI that is routed to nobody.
-const NOBODY: u8 = 0xff;
+pub(super) const NOBODY: u8 = 0xff;
 /// The implemented bits of GICD_IROUTER: four affinity levels and the routing mode.
-const ROUTE_BITS: u64 = 0xff_80ff_ffff;
+pub(super) const ROUTE_BITS: u64 = 0xff_80ff_ffff;
 /// GICD_IROUTER.Interrupt_Routing_Mode: any participating processor.
 const ROUTE_ANY: u64 = 1 << 31;
 
@@ -306,6 +306,22 @@ impl Vgic {
             }
         }
         told
+    }
+
+    /// Makes an SPI be routed and owned so, before anything is loaded.
+    pub(super) fn place_spi(&mut self, intid: Intid, route: u64, owner: u8) {
+        let (word, bit) = (intid.word(), intid.bit());
+        self.route[intid.index()] = route;
+        self.owner[intid.index()] = owner;
+        for (index, cpu) in self.cpus.iter_mut().enumerate() {
+            let owns = usize::from(owner) == index;
+            cpu.owned[word] = cpu.owned[word] & !bit | if owns { bit } else { 0 };
+        }
+    }
+
+    /// The level of an input, as it was set last.
+    pub fn line(&self, intid: Intid, vcpu: VcpuId) -> bool {
+        self.banks[bank(vcpu, intid.word())].line & intid.bit() != 0
     }
 
     /// Sets the level of an input: of an SPI, or of `vcpu`'s PPI. SGIs and the mapped interrupt have no line.

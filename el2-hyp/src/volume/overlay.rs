@@ -16,11 +16,13 @@
 //! it straight to or from where it belongs.
 
 mod frames;
+mod record;
 #[cfg(test)]
 mod tests;
 
 pub use frames::OverlayMemory;
 use frames::{FRAME_BYTES, Frame};
+pub use record::Now;
 
 use super::SECTOR_BYTES;
 
@@ -68,6 +70,9 @@ enum Place {
     Frame(u32),
 }
 
+/// Of an entry of the map: the block was changed since somebody last asked for it ([`record`]).
+const CHANGED: u32 = 1 << 31;
+
 impl Place {
     const IMAGE: u32 = 0;
     const ZEROS: u32 = 1;
@@ -75,7 +80,7 @@ impl Place {
 
     #[inline]
     fn from_entry(entry: u32) -> Self {
-        match entry {
+        match entry & !CHANGED {
             Self::IMAGE => Self::Image,
             Self::ZEROS => Self::Zeros,
             frame => Self::Frame(frame - Self::FIRST_FRAME),
@@ -148,7 +153,7 @@ fn blocks(sectors: u64) -> Option<u32> {
     let blocks = u32::try_from(bytes.div_ceil(BLOCK_BYTES)).ok()?;
     // The map and all blocks' frames together are still numbers of frames, and those of the map.
     let frames = blocks.checked_add(blocks.div_ceil(ENTRIES_PER_FRAME))?;
-    (blocks > 0 && frames < u32::MAX - Place::FIRST_FRAME).then_some(blocks)
+    (blocks > 0 && frames < CHANGED - Place::FIRST_FRAME).then_some(blocks)
 }
 
 impl<'a> Overlay<'a> {
@@ -259,6 +264,7 @@ impl<'a> Overlay<'a> {
         for stretch in stretches(offset, length) {
             let Stretch { block, from, to } = stretch;
             if let Place::Frame(frame) = self.place(block) {
+                self.note_change(block);
                 fill(&mut self.memory.frame_mut(frame)[from..to]).map_err(WriteError::Source)?;
                 continue;
             }
@@ -345,23 +351,41 @@ impl<'a> Overlay<'a> {
 
     #[inline]
     fn place(&self, block: u32) -> Place {
+        Place::from_entry(self.entry(block))
+    }
+
+    #[inline]
+    fn entry(&self, block: u32) -> u32 {
         let entries = self
             .memory
             .frame(block / ENTRIES_PER_FRAME)
             .as_chunks::<4>()
             .0;
-        let entry = entries[(block % ENTRIES_PER_FRAME) as usize];
-        Place::from_entry(u32::from_le_bytes(entry))
+        u32::from_le_bytes(entries[(block % ENTRIES_PER_FRAME) as usize])
     }
 
     #[inline]
     fn set_place(&mut self, block: u32, place: Place) {
+        self.set_entry(block, place.entry() | CHANGED);
+    }
+
+    /// The bytes of a block change in the frame where they are.
+    #[inline]
+    fn note_change(&mut self, block: u32) {
+        let entry = self.entry(block);
+        if entry & CHANGED == 0 {
+            self.set_entry(block, entry | CHANGED);
+        }
+    }
+
+    #[inline]
+    fn set_entry(&mut self, block: u32, entry: u32) {
         let entries = self
             .memory
             .frame_mut(block / ENTRIES_PER_FRAME)
             .as_chunks_mut::<4>()
             .0;
-        entries[(block % ENTRIES_PER_FRAME) as usize] = place.entry().to_le_bytes();
+        entries[(block % ENTRIES_PER_FRAME) as usize] = entry.to_le_bytes();
     }
 
     /// A frame that no block has, with anything in it.

@@ -32,6 +32,7 @@ pub mod config;
 pub mod disk;
 mod ephemeral;
 mod local;
+pub mod record;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -167,6 +168,14 @@ impl<'a> Block<'a> {
     pub fn overlay(&self) -> Option<&Overlay<'a>> {
         match &self.backend {
             Backend::Ephemeral(ephemeral) => Some(ephemeral.overlay()),
+            Backend::Local(_) => None,
+        }
+    }
+
+    /// The overlay, if it is on one, to be changed: the guest is not running here yet.
+    pub fn overlay_mut(&mut self) -> Option<&mut Overlay<'a>> {
+        match &mut self.backend {
+            Backend::Ephemeral(ephemeral) => Some(ephemeral.overlay_mut()),
             Backend::Local(_) => None,
         }
     }

@@ -3,6 +3,8 @@
 //! What the guest sends goes to a [`Sink`], as its PL011's does; a sink that is full keeps the rest with the guest until it has room. What
 //! comes in waits here until the guest gives a buffer.
 
+mod record;
+
 use heapless::Deque;
 
 use crate::device::pl011::Sink;

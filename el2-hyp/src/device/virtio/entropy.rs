@@ -1,5 +1,7 @@
 //! A source of random bytes (section 5.4), and the generator that feeds it.
 
+mod record;
+
 use chacha20::ChaCha20Rng;
 use chacha20::rand_core::{Rng, SeedableRng};
 

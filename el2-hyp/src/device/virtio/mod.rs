@@ -41,6 +41,19 @@ pub enum DeviceId {
     Entropy = 4,
 }
 
+impl DeviceId {
+    /// The kind with that number, of those that there are here.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Network),
+            2 => Some(Self::Block),
+            3 => Some(Self::Console),
+            4 => Some(Self::Entropy),
+            _ => None,
+        }
+    }
+}
+
 /// How a step of serving a queue ended. Each step is bounded, so that whoever runs it can look meanwhile whether the core is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]

@@ -14,6 +14,8 @@
 //! if queue.should_interrupt(memory)? { signals.used() }      // once per batch
 //! ```
 
+mod record;
+
 use core::sync::atomic::{Ordering, fence};
 
 use crate::addr::Ipa;

@@ -11,6 +11,8 @@
 //! }
 //! ```
 
+mod record;
+
 use core::sync::atomic::{AtomicU32, Ordering};
 
 /// Bits of InterruptStatus (section 4.2.2): a buffer was used; the configuration, or the status, has changed.

@@ -1,5 +1,7 @@
 //! The register block of a device on the memory-mapped bus, version 2 (section 4.2.2), and the device's status (section 2.1).
 
+mod record;
+
 use crate::addr::Ipa;
 use crate::device::virtio::DeviceId;
 use crate::device::virtio::feature;

@@ -4,6 +4,7 @@
 //! - `reference`: a controller with no list registers, written plainly from the specification.
 //! - `machine`, `guest`: both in lockstep, driven by operations; what a guest sees must agree after each.
 //! - `lockstep`: random operations. `late`: random operations with kicks that arrive late.
+//! - `moves`: random operations, with the guest going from board to board between them.
 //! - `registers`, `delivery`, `sgi`, `overflow`, `mapped`, `codec`: one rule each, the scene set by `scene`.
 
 mod codec;
@@ -14,6 +15,7 @@ mod late;
 mod lockstep;
 mod machine;
 mod mapped;
+mod moves;
 mod overflow;
 mod reference;
 mod registers;

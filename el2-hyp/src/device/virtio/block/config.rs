@@ -62,6 +62,11 @@ impl Serial {
         Self(serial)
     }
 
+    /// The serial of these bytes.
+    pub const fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> &[u8; Self::BYTES] {
         &self.0

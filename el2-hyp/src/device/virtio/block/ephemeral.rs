@@ -39,6 +39,11 @@ impl<'a> Ephemeral<'a> {
         &self.overlay
     }
 
+    /// The disk, to be changed.
+    pub fn overlay_mut(&mut self) -> &mut Overlay<'a> {
+        &mut self.overlay
+    }
+
     /// Whether a request was begun and is not done.
     #[inline]
     pub fn is_busy(&self) -> bool {

@@ -12,13 +12,13 @@ use crate::vgic::Width;
 
 /// `struct virtio_net_config` (section 5.1.4), as far as our features give it a meaning: address, status, pairs of queues, largest packet.
 const CONFIG_BYTES: usize = 12;
-const STATUS_AT: usize = 6;
+pub(super) const STATUS_AT: usize = 6;
 const PAIRS_AT: usize = 8;
 const MTU_AT: usize = 10;
 
 /// Bits of the status: the link is up; the driver should announce the guest.
 const LINK_UP: u8 = 1;
-const ANNOUNCE: u8 = 2;
+pub(super) const ANNOUNCE: u8 = 2;
 
 /// The control queue's only command (section 5.1.6.5.4): class and number.
 const ANNOUNCE_ACK: [u8; 2] = [3, 0];
@@ -28,9 +28,9 @@ const ERROR: u8 = 1;
 
 /// What belongs to neither direction.
 pub struct Control {
-    transport: Transport<QUEUES>,
-    config: [u8; CONFIG_BYTES],
-    queue: Queue,
+    pub(super) transport: Transport<QUEUES>,
+    pub(super) config: [u8; CONFIG_BYTES],
+    pub(super) queue: Queue,
     chain: Chain,
 }
 

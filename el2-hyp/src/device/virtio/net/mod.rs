@@ -28,6 +28,7 @@
 
 mod control;
 mod receive;
+pub mod record;
 #[cfg(test)]
 mod tests;
 mod transmit;

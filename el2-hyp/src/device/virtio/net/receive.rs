@@ -45,11 +45,11 @@ impl From<QueueError> for Failed {
 /// The receive queue.
 #[derive(Default)]
 pub struct Receive {
-    queue: Queue,
-    taken: Taken,
-    merges: bool,
+    pub(super) queue: Queue,
+    pub(super) taken: Taken,
+    pub(super) merges: bool,
     /// Whether the driver was asked not to notify: buffers are looked for when a frame comes.
-    asked: bool,
+    pub(super) asked: bool,
     /// The buffer that is being filled.
     chain: Chain,
     /// The buffers that the frame has so far, and what was written to each.

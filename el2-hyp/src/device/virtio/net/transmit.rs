@@ -32,8 +32,8 @@ pub enum Progress {
 /// The transmit queue.
 #[derive(Default)]
 pub struct Transmit {
-    queue: Queue,
-    taken: Taken,
+    pub(super) queue: Queue,
+    pub(super) taken: Taken,
     chain: Chain,
 }
 

@@ -1,5 +1,6 @@
 mod console;
 mod entropy;
+mod moves;
 mod queue;
 mod traffic;
 mod transport;
