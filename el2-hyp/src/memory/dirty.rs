@@ -19,7 +19,7 @@ pub struct DirtyLog {
 
 impl DirtyLog {
     /// A log, off and empty, for `bytes` of RAM.
-    pub(super) fn new(bytes: u64) -> Self {
+    pub(crate) fn new(bytes: u64) -> Self {
         let words = bytes.div_ceil(PAGE_SIZE * PAGES_PER_WORD);
         Self {
             on: AtomicBool::new(false),
@@ -59,6 +59,47 @@ impl DirtyLog {
             .filter(|(_, word)| word.load(Ordering::Relaxed) != 0)
             // Acquire: the page is read after its bit was taken, so that it holds what the bit was set for.
             .map(move |(n, word)| (first + n, word.swap(0, Ordering::AcqRel)))
+    }
+
+    /// Takes and clears one word.
+    ///
+    /// # Panics
+    /// If there is no such word.
+    pub fn take_word(&self, word: usize) -> u64 {
+        let word = &self.words[word];
+        if word.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        word.swap(0, Ordering::AcqRel)
+    }
+
+    /// Sets all of a range of words: each of their pages counts as written.
+    ///
+    /// # Panics
+    /// If the range goes beyond [`words`](Self::words).
+    pub fn set_all(&self, words: Range<usize>) {
+        for word in &self.words[words] {
+            word.store(u64::MAX, Ordering::Release);
+        }
+    }
+
+    /// Notes that page `page` of RAM is about to be written, or was.
+    ///
+    /// # Panics
+    /// If RAM has no such page.
+    #[inline]
+    pub fn set_page(&self, page: u64) {
+        self.words[(page / PAGES_PER_WORD) as usize]
+            .fetch_or(1 << (page % PAGES_PER_WORD), Ordering::Release);
+    }
+
+    /// Whether page `page` of RAM is logged.
+    ///
+    /// # Panics
+    /// If RAM has no such page.
+    pub fn is_set(&self, page: u64) -> bool {
+        let word = self.words[(page / PAGES_PER_WORD) as usize].load(Ordering::Acquire);
+        word >> (page % PAGES_PER_WORD) & 1 != 0
     }
 
     /// Clears all.

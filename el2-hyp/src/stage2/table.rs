@@ -13,7 +13,7 @@ pub const ENTRIES: usize = 512;
 /// One past the highest IPA that can be mapped.
 pub const IPA_END: Ipa = Ipa(1 << 39);
 
-const LEVELS: [Level; 3] = [
+pub(super) const LEVELS: [Level; 3] = [
     Level {
         number: 1,
         shift: 30,
@@ -29,19 +29,19 @@ const LEVELS: [Level; 3] = [
 ];
 
 #[derive(Clone, Copy)]
-struct Level {
-    number: u8,
+pub(super) struct Level {
+    pub(super) number: u8,
     shift: u32,
 }
 
 impl Level {
-    const fn size(self) -> u64 {
+    pub(super) const fn size(self) -> u64 {
         1 << self.shift
     }
-    const fn index(self, ipa: Ipa) -> usize {
+    pub(super) const fn index(self, ipa: Ipa) -> usize {
         (ipa.0 >> self.shift) as usize % ENTRIES
     }
-    const fn is_last(self) -> bool {
+    pub(super) const fn is_last(self) -> bool {
         self.number == 3
     }
 }
@@ -71,10 +71,28 @@ pub unsafe trait Tables {
     fn table(&self, at: Pa) -> &Table;
 }
 
+/// A fault that a guest met at stage 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where.
+    pub ipa: Ipa,
+    /// The virtual address, if the access itself faulted; none if the guest's own table walk did.
+    pub va: Option<u64>,
+}
+
 /// The TLB, as far as stage 2 needs it. Every call returns when no core can use the old translation.
 pub trait Invalidate {
     /// What is cached of the page or block at `ipa`.
     fn ipa(&mut self, ipa: Ipa);
+    /// What is cached of each of these pages or blocks.
+    fn each(&mut self, ipas: &[Ipa]) {
+        ipas.iter().for_each(|ipa| self.ipa(*ipa));
+    }
+    /// On this core alone, on which the guest's vCPU has just met `fault`: what is cached of that page, which may be written now. Another core
+    /// that still has it as it was meets the same fault, and then does the same.
+    fn widened(&mut self, fault: Fault) {
+        self.ipa(fault.ipa);
+    }
     /// Everything of this guest.
     fn all(&mut self);
     /// New entries, made where there were none, are seen by walkers from now on.
@@ -90,12 +108,12 @@ pub enum Attributes {
     Device,
 }
 
-const VALID: u64 = 1 << 0;
+pub(super) const VALID: u64 = 1 << 0;
 /// Of a valid descriptor: a table at levels 1 and 2, a page at level 3.
-const TABLE_OR_PAGE: u64 = 1 << 1;
+pub(super) const TABLE_OR_PAGE: u64 = 1 << 1;
 const ACCESSED: u64 = 1 << 10;
 const EXECUTE_NEVER: u64 = 1 << 54;
-const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
+pub(super) const ADDRESS: u64 = 0x0000_ffff_ffff_f000;
 
 impl Attributes {
     const fn bits(self) -> u64 {
@@ -120,8 +138,8 @@ pub enum MapError {
 
 /// A guest's stage 2 translation.
 pub struct Stage2<T: Tables> {
-    tables: T,
-    root: Pa,
+    pub(super) tables: T,
+    pub(super) root: Pa,
 }
 
 impl<T: Tables> Stage2<T> {
@@ -262,7 +280,7 @@ impl<T: Tables> Stage2<T> {
     }
 
     /// The level at which the walk for `ipa` ends, the table it ends in, and the descriptor there.
-    fn find(&self, ipa: Ipa) -> (Level, Pa, u64) {
+    pub(super) fn find(&self, ipa: Ipa) -> (Level, Pa, u64) {
         let mut at = self.root;
         for level in LEVELS {
             let descriptor = self.tables.table(at).0[level.index(ipa)].load(Ordering::Relaxed);
@@ -309,7 +327,7 @@ fn check_range(ipa: Ipa, size: u64) -> Result<Ipa, MapError> {
     }
 }
 
-fn leaf(level: Level, pa: Pa, attributes: u64) -> u64 {
+pub(super) fn leaf(level: Level, pa: Pa, attributes: u64) -> u64 {
     let kind = if level.is_last() { TABLE_OR_PAGE } else { 0 };
     pa.0 | attributes | VALID | kind
 }
