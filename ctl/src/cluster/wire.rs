@@ -4,6 +4,9 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
+/// The UDP port on which boards and witnesses hear each other and tools.
+pub const PORT: u16 = 7266;
+
 /// What carries datagrams to boards and theirs back. Any of them may be lost, doubled, or come late.
 pub trait Wire {
     /// Sends a datagram.

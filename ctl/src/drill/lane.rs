@@ -4,6 +4,8 @@ use super::trace::{Moment, Record, Seen, View};
 
 /// A time without answers that is shown as a stall, microseconds.
 const STALL: u64 = 100_000;
+/// What happened within this of each other is one mark, microseconds.
+const SAME: u64 = 20_000;
 /// Of an identity, so much is shown.
 const IDENTITY: usize = 8;
 
@@ -120,7 +122,7 @@ pub fn lanes(records: &[Record]) -> Lanes {
     for record in records {
         let at = since(record.at);
         match &record.what {
-            Seen::Asked { .. } => {}
+            Seen::Asked { .. } | Seen::Said { .. } => {}
             Seen::Answered { boot, .. } => {
                 let shown = boot.char_indices().nth(IDENTITY);
                 let shown = shown.map_or(boot.as_str(), |(end, _)| &boot[..end]);
@@ -134,10 +136,7 @@ pub fn lanes(records: &[Record]) -> Lanes {
                 owners.is(at, owner.as_deref());
             }
             Seen::Frame { link } => links.is(at, Some(link)),
-            Seen::Lab { what } => all.marks.push(Mark {
-                at_us: at,
-                text: what.clone(),
-            }),
+            Seen::Lab { what } => mark(&mut all.marks, at, what),
         }
     }
     all.stalls
@@ -147,6 +146,20 @@ pub fn lanes(records: &[Record]) -> Lanes {
         all.lanes.push(growing.lane);
     }
     all
+}
+
+/// Adds a mark, or its text to the one before if that is of the same moment.
+fn mark(marks: &mut Vec<Mark>, at_us: u64, text: &str) {
+    match marks.last_mut() {
+        Some(last) if at_us - last.at_us < SAME => {
+            last.text.push_str("; ");
+            last.text.push_str(text);
+        }
+        _ => marks.push(Mark {
+            at_us,
+            text: text.into(),
+        }),
+    }
 }
 
 fn stall(from_us: u64, to_us: u64) -> Option<Stall> {

@@ -2,35 +2,44 @@
 //!
 //! ```text
 //! hearth drill watch ──► watch ── client ──► the guest's service, by the lab
-//!                          │└──── journal of the lab, and where the guest's card is heard
+//!                          │├──── journal of the lab, and where the guest's card is heard
+//!                          │└──── view ── what the boards say of their cluster
 //!                          ▼
 //!                     trace.jsonl ──► judge ──► verdict.json ──► page
 //! ```
 //!
-//! A drill itself is a script of this tool's verbs (`scripts/drills`). Read [`trace`], then [`judge`], which is pure logic; [`client`] and [`watch`], which
-//! make the trace; [`lane`] and [`page`], the report.
+//! A drill itself is a script of this tool's verbs (`scripts/drills`). Read [`trace`], then [`judge`], which is pure logic; [`client`], [`view`] and [`watch`], which
+//! make the trace; [`lane`] and [`page`], the report; [`failover`], the figures.
 
 mod client;
+mod failover;
 mod judge;
 mod lane;
 mod page;
 mod trace;
+mod view;
 mod watch;
 
 use std::fmt;
 use std::fs;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::lab::duration;
+use crate::lab::{LabWire, duration};
 use crate::report::{Answer, Failure};
 use judge::{Limits, Verdict};
 use page::Drill;
+use trace::View;
+use view::Viewer;
 
+/// Between two looks at the cluster.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long it may take to find out who leads, or owns a guest.
+const NAME: Duration = Duration::from_secs(30);
 /// What was found, in the drill's folder.
 const VERDICT: &str = "verdict.json";
 /// What `scripts/drill` has to say of a drill, beside it: what it does, and why its script failed.
@@ -57,7 +66,14 @@ For example, with a lab that is up (scripts/drills has whole drills):
 #[derive(Subcommand)]
 enum Verb {
     Watch(Watch),
+    Until(Until),
+    /// Print the name of the board that owns a guest.
+    Owner(Guest),
+    /// Print the name of the board that leads.
+    Leader(Of),
+    Follow(Follow),
     Judge(Judge),
+    Failover(Failover),
     Page(Page),
     /// The watch's process, which `watch` starts.
     #[command(hide = true)]
@@ -82,6 +98,92 @@ struct Watch {
     /// Which lab.
     #[arg(env = "HEARTH_LAB", long, value_name = "LAB")]
     lab: Option<String>,
+    /// Where what is seen goes.
+    #[arg(env = "HEARTH_DRILL", long, value_name = "FOLDER")]
+    folder: PathBuf,
+}
+
+/// Which lab.
+#[derive(Args)]
+struct Of {
+    /// Which lab.
+    #[arg(env = "HEARTH_LAB", long, value_name = "LAB")]
+    lab: Option<String>,
+}
+
+/// A guest.
+#[derive(Args)]
+struct Guest {
+    /// Its name.
+    guest: String,
+    #[command(flatten)]
+    of: Of,
+}
+
+/// Wait until the cluster is as it is to be: all that is given here holds at once.
+#[derive(Args)]
+struct Until {
+    /// The guest that is spoken of.
+    guest: String,
+    /// So many boards are in the cluster, witnesses among them.
+    #[arg(long, value_name = "N")]
+    members: Option<usize>,
+    /// The guest's owner says that it runs.
+    #[arg(long)]
+    running: bool,
+    /// The guest's owner is this board.
+    #[arg(long, value_name = "BOARD")]
+    owner: Option<String>,
+    /// The guest has an owner, and it is not this board.
+    #[arg(long, value_name = "BOARD")]
+    not_owner: Option<String>,
+    /// There is a leader.
+    #[arg(long)]
+    led: bool,
+    /// There is a leader, and it is not this board.
+    #[arg(long, value_name = "BOARD")]
+    not_leader: Option<String>,
+    /// How long to wait.
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration)]
+    timeout: Duration,
+    #[command(flatten)]
+    of: Of,
+}
+
+impl Until {
+    fn holds(&self, view: &View) -> bool {
+        let other = |is: &Option<String>, not: &Option<String>| {
+            not.is_none() || (is.is_some() && is != not)
+        };
+        self.members
+            .is_none_or(|members| view.members.len() == members)
+            && (!self.running || view.phase == "running")
+            && (self.owner.is_none() || self.owner == view.owner)
+            && other(&view.owner, &self.not_owner)
+            && (!self.led || view.leader.is_some())
+            && other(&view.leader, &self.not_leader)
+    }
+}
+
+/// Print how a guest and its cluster are, and each change, until the lab ends.
+#[derive(Args)]
+struct Follow {
+    #[command(flatten)]
+    guest: Guest,
+}
+
+/// Kill the boards of a guest that is watched, again and again, and print how long everything took. The exit code is 1 if a
+/// figure is over its budget, or `judge` would find a violation.
+#[derive(Args)]
+struct Failover {
+    #[command(flatten)]
+    guest: Guest,
+    /// How often; in turn the guest's board and the one that leads.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    kills: usize,
+    /// What the moments of the kills depend on.
+    #[arg(env = "HEARTH_SEED", long, default_value_t = 1)]
+    seed: u64,
     /// Where what is seen goes.
     #[arg(env = "HEARTH_DRILL", long, value_name = "FOLDER")]
     folder: PathBuf,
@@ -120,7 +222,14 @@ struct Page {
 pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     match &arguments.verb {
         Verb::Watch(verb) => watch(verb).map(Answer::from).map_err(Failure::Trouble),
+        Verb::Until(verb) => until(verb).map(Answer::from).map_err(Failure::Trouble),
+        Verb::Owner(Guest { guest, of }) => name(of, guest, |view| view.owner),
+        Verb::Leader(of) => name(of, "", |view| view.leader),
+        Verb::Follow(verb) => follow(&verb.guest)
+            .map(Answer::from)
+            .map_err(Failure::Trouble),
         Verb::Judge(verb) => judge(verb),
+        Verb::Failover(verb) => measure(verb),
         Verb::Page(verb) => page(verb).map(Answer::from).map_err(Failure::Trouble),
         Verb::Record => watch::record()
             .map(|()| Answer::from(Done("the watch has ended".into())))
@@ -149,6 +258,122 @@ fn watch(verb: &Watch) -> Result<Done, String> {
         patience: verb.timeout,
     })?;
     Ok(Done(format!("{} answers, and is watched", verb.guest)))
+}
+
+fn viewer(of: &Of) -> Result<Viewer<LabWire>, String> {
+    let lab = crate::lab::choose(of.lab.as_deref())?;
+    let viewer = Viewer::of_lab(&lab)?;
+    viewer.ok_or_else(|| format!("the boards of lab {lab} are in no cluster"))
+}
+
+/// Looks until it finds what it looks for, or for too long.
+fn look_for<T>(
+    of: &Of,
+    guest: &str,
+    patience: Duration,
+    mut found: impl FnMut(View) -> Option<T>,
+) -> Result<T, String> {
+    let mut viewer = viewer(of)?;
+    let late = Instant::now() + patience;
+    let mut last = View::default();
+    while Instant::now() < late {
+        if let Some(view) = viewer.look(guest)? {
+            last = view.clone();
+            if let Some(found) = found(view) {
+                return Ok(found);
+            }
+        }
+        std::thread::sleep(LOOK);
+    }
+    Err(format!("it has not come to that in time; {last}"))
+}
+
+fn until(verb: &Until) -> Result<Now, String> {
+    look_for(&verb.of, &verb.guest, verb.timeout, |view| {
+        verb.holds(&view).then_some(Now(view))
+    })
+}
+
+/// The name of a board that has a part.
+fn name(of: &Of, guest: &str, part: fn(View) -> Option<String>) -> Result<Answer, Failure> {
+    look_for(of, guest, NAME, part)
+        .map(|name| Answer::from(Done(name)))
+        .map_err(Failure::Trouble)
+}
+
+/// Prints each change.
+fn follow(guest: &Guest) -> Result<Done, String> {
+    let mut viewer = viewer(&guest.of)?;
+    let mut before = None;
+    loop {
+        let Ok(view) = viewer.look(&guest.guest) else {
+            return Ok(Done("the lab has ended".into()));
+        };
+        if before != view {
+            match &view {
+                Some(view) => println!("{view}"),
+                None => println!("no board answers"),
+            }
+            before = view;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn measure(verb: &Failover) -> Result<Answer, Failure> {
+    let Guest { guest, of } = &verb.guest;
+    let kill = || {
+        let lab = crate::lab::choose(of.lab.as_deref())?;
+        let (_, boards) = crate::lab::packages(&lab)?;
+        let mut viewer = viewer(of)?;
+        failover::kill_often(
+            &lab,
+            &mut viewer,
+            guest,
+            boards.len(),
+            verb.kills,
+            verb.seed,
+        )?;
+        trace::read(&watch::end(&verb.folder)?)
+    };
+    let records = kill().map_err(Failure::Trouble)?;
+    let mut figures = failover::figures(&records, guest);
+    let verdict = judge::judge(&records, &Limits::default());
+    figures.over.extend(verdict.violations);
+    match figures.over.is_empty() {
+        true => Ok(Answer::from(figures)),
+        false => Err(Failure::Found(Answer::from(figures))),
+    }
+}
+
+/// How the cluster is.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct Now(View);
+
+impl fmt::Display for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "nobody".into());
+        write!(
+            f,
+            "{} leads in term {}, {} owns the guest ({}, epoch {}), {} are in",
+            name(&self.leader),
+            self.term,
+            name(&self.owner),
+            self.phase,
+            self.epoch,
+            match self.members.is_empty() {
+                true => "no boards".into(),
+                false => self.members.join(", "),
+            }
+        )
+    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, String> {
@@ -206,7 +431,35 @@ impl fmt::Display for Verdict {
     }
 }
 
-fn page(verb: &Page) -> Result<Done, String> {
+/// A report that was written.
+#[derive(Debug, Serialize)]
+struct Report {
+    /// The page.
+    page: PathBuf,
+    /// The drills that passed.
+    passed: usize,
+    /// All drills.
+    drills: Vec<Judged>,
+}
+
+/// A drill as the report's JSON has it.
+#[derive(Debug, Serialize)]
+struct Judged {
+    name: String,
+    passed: bool,
+    trouble: Option<String>,
+    #[serde(flatten)]
+    verdict: Verdict,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (page, all) = (self.page.display(), self.drills.len());
+        write!(f, "{page}: {} of {all} drills passed", self.passed)
+    }
+}
+
+fn page(verb: &Page) -> Result<Report, String> {
     let drills: Vec<_> = verb
         .folders
         .iter()
@@ -214,12 +467,18 @@ fn page(verb: &Page) -> Result<Done, String> {
         .collect::<Result<_, _>>()?;
     fs::write(&verb.output, page::page(&drills))
         .map_err(|error| format!("cannot write {}: {error}", verb.output.display()))?;
-    let passed = drills.iter().filter(|drill| drill.passed()).count();
-    Ok(Done(format!(
-        "{}: {passed} of {} drills passed",
-        verb.output.display(),
-        drills.len()
-    )))
+    let judged = |drill: Drill| Judged {
+        passed: drill.passed(),
+        name: drill.name,
+        trouble: drill.trouble,
+        verdict: drill.verdict,
+    };
+    let drills: Vec<_> = drills.into_iter().map(judged).collect();
+    Ok(Report {
+        page: verb.output.clone(),
+        passed: drills.iter().filter(|drill| drill.passed).count(),
+        drills,
+    })
 }
 
 /// A drill from its folder. One that failed early has no trace, or no verdict.

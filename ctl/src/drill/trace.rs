@@ -52,6 +52,13 @@ pub enum Seen {
         /// The link.
         link: String,
     },
+    /// A board said a line of its own.
+    Said {
+        /// Which board.
+        board: String,
+        /// What.
+        line: String,
+    },
     /// What happened to the lab: faults, kills, starts.
     Lab {
         /// What.

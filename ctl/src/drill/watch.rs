@@ -18,17 +18,22 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::client::Client;
-use super::trace::{Moment, Seen, Writer};
+use super::trace::{Moment, Seen, Writer, now};
+use super::view::Viewer;
 use crate::lab::{Happening, LabWire, events};
 
 /// What was seen, in the drill's folder.
 pub const TRACE: &str = "trace.jsonl";
+/// All frames that the lab's switch forwards meanwhile, beside it.
+const FRAMES: &str = "frames.pcap";
 /// The watch's process number, beside it.
 const PROCESS: &str = "watch.pid";
 /// What the watch complained of, beside it.
 const LOG: &str = "watch.log";
 /// Between two looks at what happened to the lab.
 const LOOK: Duration = Duration::from_millis(100);
+/// Between two looks at the cluster, besides what a look takes.
+const VIEW: Duration = Duration::from_millis(40);
 /// Between two times that the trace is brought up to date.
 const FLUSH: Duration = Duration::from_millis(500);
 /// A watch that is told to end does within this.
@@ -58,6 +63,7 @@ pub struct Order {
 pub fn begin(order: &Order) -> Result<(), String> {
     let trouble = |error: std::io::Error| format!("cannot start the watch: {error}");
     fs::create_dir_all(&order.folder).map_err(trouble)?;
+    crate::lab::capture(&order.lab, order.folder.join(FRAMES))?;
     let program = std::env::current_exe().map_err(trouble)?;
     let log = File::create(order.folder.join(LOG)).map_err(trouble)?;
     let mut child = Command::new(program)
@@ -137,7 +143,8 @@ fn follow(order: &Order, mut tell: impl FnMut(&str)) -> Result<(), String> {
         end.store(true, Ordering::Relaxed);
     });
     ask(order, notes.clone(), Arc::clone(&ended))?;
-    look(order, notes, Arc::clone(&ended))?;
+    look(order, notes.clone(), Arc::clone(&ended))?;
+    view(order, notes, Arc::clone(&ended))?;
 
     let late = Instant::now() + order.patience;
     let (mut answered, mut flushed) = (false, Instant::now());
@@ -197,6 +204,7 @@ fn look(order: &Order, notes: Sender<Note>, ended: Arc<AtomicBool>) -> Result<()
         for happened in journal.happened {
             let what = match happened.what {
                 Happening::Lab(what) => Seen::Lab { what },
+                Happening::Said { board, line } => Seen::Said { board, line },
                 Happening::Heard { guest, link } if guest == order.guest => Seen::Frame { link },
                 Happening::Heard { .. } => continue,
             };
@@ -214,6 +222,32 @@ fn look(order: &Order, notes: Sender<Note>, ended: Arc<AtomicBool>) -> Result<()
                 return;
             }
             thread::sleep(LOOK);
+        }
+    });
+    Ok(())
+}
+
+/// Looks at the boards' cluster, if they are in one, in a thread of its own.
+fn view(order: &Order, notes: Sender<Note>, ended: Arc<AtomicBool>) -> Result<(), String> {
+    let Some(mut viewer) = Viewer::of_lab(&order.lab)? else {
+        return Ok(());
+    };
+    let guest = order.guest.clone();
+    thread::spawn(move || {
+        let mut before = None;
+        while !ended.load(Ordering::Relaxed) {
+            let Ok(view) = viewer.look(&guest) else {
+                return;
+            };
+            // While nobody answers, nothing is known.
+            let view = view.unwrap_or_default();
+            if before.as_ref() != Some(&view) {
+                if notes.send((now(), Seen::View(view.clone()))).is_err() {
+                    return;
+                }
+                before = Some(view);
+            }
+            thread::sleep(VIEW);
         }
     });
     Ok(())

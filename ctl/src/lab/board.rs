@@ -1,9 +1,9 @@
-//! A board: a QEMU process, its three sockets, and what its console said.
+//! A board: a QEMU process, its three sockets, and what its console said; or a witness in its place.
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use nix::unistd::Pid;
 
-use super::plan::BoardPlan;
+use super::plan::{BoardPlan, Emulated, What, Witness};
 use super::protocol::{BoardState, Condition};
 use super::scrollback::Scrollback;
 use super::spawn::spawn;
@@ -25,6 +25,12 @@ pub const MAX_TYPED: usize = 64 << 10;
 const MAX_LOG: u64 = 256 << 20;
 /// What a link's socket holds, bytes of frames with the kernel's own overhead. The system may allow less.
 const SOCKET_BUFFER: usize = 1 << 20;
+/// What a board's own lines begin with.
+const OWN: &str = "hearth: ";
+/// The longest line that is kept whole, bytes.
+const MAX_LINE: usize = 200;
+/// Lines that wait to be taken.
+const MAX_LINES: usize = 256;
 /// What of QEMU's complaints is shown, bytes.
 const MAX_COMPLAINT: u64 = 2000;
 
@@ -46,6 +52,10 @@ pub struct Board {
     log_path: PathBuf,
     logged: u64,
     complaints: PathBuf,
+    /// The line that its console has begun.
+    line: Vec<u8>,
+    /// Lines of the board's own that were not taken yet.
+    lines: Vec<String>,
 }
 
 /// A QEMU.
@@ -54,8 +64,8 @@ pub struct Process {
     child: Child,
     /// The board's end of the console.
     pub console: UnixStream,
-    /// QEMU's own control, which greets when the board is made.
-    pub control: UnixStream,
+    /// QEMU's own control, which greets when the board is made. A witness has none.
+    pub control: Option<UnixStream>,
     /// What was typed and not yet taken.
     pub typed: VecDeque<u8>,
 }
@@ -91,53 +101,36 @@ impl Board {
             log_path,
             logged: 0,
             complaints,
+            line: Vec::new(),
+            lines: Vec::new(),
         })
     }
 
-    /// Starts QEMU; gives the lab's end of the network.
+    /// Starts QEMU, and gives the lab's end of the network; or a witness, whose network is in the lab.
     ///
     /// # Errors
     /// Why it cannot be started.
-    pub fn start(&mut self, qemu: &std::path::Path) -> Result<OwnedFd, String> {
-        let trouble = |error: io::Error| format!("cannot start {}: {error}", qemu.display());
-        let (ours, network) = socketpair(
-            AddressFamily::Unix,
-            SockType::Datagram,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .map_err(|error| trouble(error.into()))?;
-        for end in [&ours, &network] {
-            // The system's default works too, with shorter queues.
-            let _ = setsockopt(end, sockopt::SndBuf, &SOCKET_BUFFER);
-        }
-        let (console, board_console) = UnixStream::pair().map_err(trouble)?;
-        let (control, board_control) = UnixStream::pair().map_err(trouble)?;
-        for end in [&console, &control] {
-            end.set_nonblocking(true).map_err(trouble)?;
-        }
-        let ends: Vec<OwnedFd> = vec![network, board_console.into(), board_control.into()];
-        let numbers: Vec<_> = ends.iter().map(|end| end.as_raw_fd()).collect();
-        let complaints = OpenOptions::new()
-            .append(true)
-            .open(&self.complaints)
-            .map_err(trouble)?;
-        let mut command = Command::new(qemu);
-        command
-            .args(self.plan.arguments(numbers[0], numbers[1], numbers[2]))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(complaints);
-        let child = spawn(command, ends).map_err(trouble)?;
-        self.process = Some(Process {
-            child,
-            console,
-            control,
-            typed: VecDeque::new(),
-        });
+    pub fn start(&mut self, qemu: &std::path::Path) -> Result<Option<OwnedFd>, String> {
+        let complaints = OpenOptions::new().append(true).open(&self.complaints);
+        let complaints = complaints.map_err(|error| cannot_start(&self.plan.name, error))?;
+        let (process, network) = match &self.plan.what {
+            What::Emulated(board) => {
+                let (process, network) = start_qemu(qemu, &self.plan, board, complaints)
+                    .map_err(|error| cannot_start(&qemu.display().to_string(), error))?;
+                self.condition = Condition::Starting;
+                (process, Some(network))
+            }
+            What::Witness(witness) => {
+                let process =
+                    start_witness(witness).map_err(|error| cannot_start(&self.plan.name, error))?;
+                // It does not greet.
+                self.condition = Condition::Running;
+                (process, None)
+            }
+        };
+        self.process = Some(process);
         self.starts += 1;
-        self.condition = Condition::Starting;
-        Ok(ours)
+        Ok(network)
     }
 
     /// Takes QEMU's greeting, if it is there: the board is made, and runs.
@@ -146,7 +139,10 @@ impl Board {
             return;
         };
         let mut chunk = [0; 4096];
-        while let Ok(1..) = process.control.read(&mut chunk) {
+        let Some(control) = &mut process.control else {
+            return;
+        };
+        while let Ok(1..) = control.read(&mut chunk) {
             if self.condition == Condition::Starting {
                 self.condition = Condition::Running;
             }
@@ -183,6 +179,30 @@ impl Board {
             // A full disk costs the log, not the lab.
             let _ = self.log.write_all(bytes);
         }
+        self.hear_lines(bytes);
+    }
+
+    /// Keeps the lines that are the board's own.
+    fn hear_lines(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            match byte {
+                b'\n' => {
+                    let line = std::mem::take(&mut self.line);
+                    let own = line.strip_prefix(OWN.as_bytes());
+                    if let Some(own) = own.filter(|_| self.lines.len() < MAX_LINES) {
+                        let text = String::from_utf8_lossy(own).trim_end().to_string();
+                        self.lines.push(text);
+                    }
+                }
+                _ if self.line.len() < MAX_LINE => self.line.push(*byte),
+                _ => {}
+            }
+        }
+    }
+
+    /// Lines of the board's own that came since somebody asked.
+    pub fn take_lines(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.lines)
     }
 
     /// Types what is waiting, as far as the board takes it.
@@ -291,7 +311,70 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The console and the control of a running board, to be watched.
-pub fn watched(process: &Process) -> [std::os::fd::BorrowedFd<'_>; 2] {
-    [process.console.as_fd(), process.control.as_fd()]
+/// The console of a running board and the control, if it has one, to be watched.
+pub fn watched(process: &Process) -> (BorrowedFd<'_>, Option<BorrowedFd<'_>>) {
+    let control = process.control.as_ref();
+    (process.console.as_fd(), control.map(UnixStream::as_fd))
+}
+
+fn cannot_start(what: &str, error: io::Error) -> String {
+    format!("cannot start {what}: {error}")
+}
+
+/// Starts QEMU; gives the lab's end of the network.
+fn start_qemu(
+    qemu: &std::path::Path,
+    plan: &BoardPlan,
+    board: &Emulated,
+    complaints: File,
+) -> io::Result<(Process, OwnedFd)> {
+    let (ours, network) = socketpair(
+        AddressFamily::Unix,
+        SockType::Datagram,
+        None,
+        SockFlag::SOCK_CLOEXEC,
+    )?;
+    for end in [&ours, &network] {
+        // The system's default works too, with shorter queues.
+        let _ = setsockopt(end, sockopt::SndBuf, &SOCKET_BUFFER);
+    }
+    let (console, board_console) = UnixStream::pair()?;
+    let (control, board_control) = UnixStream::pair()?;
+    for end in [&console, &control] {
+        end.set_nonblocking(true)?;
+    }
+    let ends: [OwnedFd; 3] = [network, board_console.into(), board_control.into()];
+    let numbers = ends.each_ref().map(|end| end.as_raw_fd());
+    let mut command = Command::new(qemu);
+    command
+        .args(board.arguments(&plan.name, plan.mac, numbers))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(complaints);
+    let process = Process {
+        child: spawn(command, ends.into())?,
+        console,
+        control: Some(control),
+        typed: VecDeque::new(),
+    };
+    Ok((process, ours))
+}
+
+/// Starts a witness; all that it says is its console's.
+fn start_witness(witness: &Witness) -> io::Result<Process> {
+    let (console, own) = UnixStream::pair()?;
+    console.set_nonblocking(true)?;
+    let own = OwnedFd::from(own);
+    let mut command = Command::new(std::env::current_exe()?);
+    command
+        .args(&witness.arguments)
+        .stdin(Stdio::null())
+        .stdout(own.try_clone()?)
+        .stderr(own);
+    Ok(Process {
+        child: spawn(command, Vec::new())?,
+        console,
+        control: None,
+        typed: VecDeque::new(),
+    })
 }

@@ -123,38 +123,65 @@ pub fn describe(path: Option<&Path>) -> Result<(Description, Option<PathBuf>, Pa
 pub struct Cluster {
     /// The cluster's.
     pub name: Option<String>,
-    /// Its boards'.
-    pub boards: Vec<String>,
+    /// Its boards and witnesses.
+    pub boards: Vec<ClusterBoard>,
 }
 
-/// Reads names; whatever is wrong otherwise is told when packing.
+/// A board of a cluster's description.
+#[derive(Clone, Debug)]
+pub struct ClusterBoard {
+    /// Its name.
+    pub name: String,
+    /// Whether it is a witness.
+    pub witness: bool,
+    /// Its address.
+    pub address: Option<Ipv4Addr>,
+}
+
+/// Reads what a lab needs; whatever is wrong otherwise is told when packing.
 pub fn read_cluster(path: &Path) -> Result<Cluster, Failure> {
     let text = fs::read_to_string(path).map_err(|error| Failure::file("read", path, error))?;
     let table: toml::Table = toml::from_str(&text).unwrap_or_default();
     let name = |table: &toml::Value| Some(table.get("name")?.as_str()?.to_string());
-    let boards = table.get("board").and_then(toml::Value::as_array);
+    let board = |table: &toml::Value, witness: bool| {
+        let address = table.get("address").and_then(toml::Value::as_str);
+        let address = address.and_then(|text| text.split('/').next()?.parse().ok());
+        Some(ClusterBoard {
+            name: name(table)?,
+            witness,
+            address,
+        })
+    };
+    let listed = |kind: &str| table.get(kind).and_then(toml::Value::as_array);
+    let boards = listed("board").into_iter().flatten();
+    let witnesses = listed("witness").into_iter().flatten();
+    let boards = boards.filter_map(|table| board(table, false));
+    let witnesses = witnesses.filter_map(|table| board(table, true));
     Ok(Cluster {
         name: table.get("cluster").and_then(name),
-        boards: boards.into_iter().flatten().filter_map(name).collect(),
+        boards: boards.chain(witnesses).collect(),
     })
 }
 
 /// The boards: those that the lab's description lists, the cluster's, or so many.
 pub fn tables(
     described: &[BoardTable],
-    cluster: &[String],
+    cluster: &[ClusterBoard],
     count: Option<usize>,
 ) -> Result<Vec<BoardTable>, String> {
     let mut tables: Vec<BoardTable> = described.to_vec();
     if described.is_empty() {
-        let names = match (cluster.is_empty(), count) {
+        let names: Vec<_> = match (cluster.is_empty(), count) {
             (false, Some(count)) if count > cluster.len() => {
                 return Err(format!(
                     "the cluster has {} boards, not {count}",
                     cluster.len()
                 ));
             }
-            (false, count) => cluster[..count.unwrap_or(cluster.len())].to_vec(),
+            (false, count) => cluster[..count.unwrap_or(cluster.len())]
+                .iter()
+                .map(|board| board.name.clone())
+                .collect(),
             (true, count) => (1..=count.unwrap_or(1))
                 .map(|n| format!("board-{n}"))
                 .collect(),
@@ -232,7 +259,11 @@ mod tests {
         let names = |tables: Result<Vec<BoardTable>, String>| {
             tables.map(|all| all.into_iter().map(|it| it.name).collect::<Vec<_>>())
         };
-        let cluster = ["alpha".to_string(), "beta".to_string()];
+        let cluster = ["alpha", "beta"].map(|name| ClusterBoard {
+            name: name.into(),
+            witness: false,
+            address: None,
+        });
         assert_eq!(
             names(tables(&[], &[], Some(2))).unwrap(),
             ["board-1", "board-2"]

@@ -50,3 +50,40 @@ pub fn events(lab: &str, after: u64) -> Result<Journal, String> {
 fn value(answer: impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(answer).unwrap_or_default()
 }
+
+/// A lab's folder, and the names of its boards and witnesses: the packages in it are called so.
+///
+/// # Errors
+/// If the lab does not tell.
+pub fn packages(lab: &str) -> Result<(std::path::PathBuf, Vec<String>), String> {
+    let state: protocol::LabState = client::get(lab, protocol::Request::List)?;
+    let names = state.boards.into_iter().map(|board| board.name).collect();
+    Ok((state.folder, names))
+}
+
+/// Begins a capture of a lab's switch.
+///
+/// # Errors
+/// Why the lab cannot.
+pub fn capture(lab: &str, file: std::path::PathBuf) -> Result<(), String> {
+    let request = protocol::Request::Capture { file, link: None };
+    client::get::<protocol::Done>(lab, request).map(drop)
+}
+
+/// Pulls a board's plug.
+///
+/// # Errors
+/// Why the lab cannot.
+pub fn kill(lab: &str, board: &str) -> Result<(), String> {
+    let board = board.to_string();
+    client::get::<protocol::Done>(lab, protocol::Request::Kill { board }).map(drop)
+}
+
+/// Starts a board anew.
+///
+/// # Errors
+/// Why the lab cannot.
+pub fn restart(lab: &str, board: &str) -> Result<(), String> {
+    let board = board.to_string();
+    client::get::<protocol::Done>(lab, protocol::Request::Restart { board }).map(drop)
+}

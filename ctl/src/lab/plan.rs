@@ -1,5 +1,6 @@
-//! What a lab is made of: boards as QEMU's arguments, from a file and the command line.
+//! What a lab is made of: boards as QEMU's arguments, and witnesses, from a file and the command line.
 
+use std::net::Ipv4Addr;
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
@@ -12,13 +13,38 @@ pub const MAX_BOARDS: usize = 16;
 /// The forwarder's link, which no board can have.
 pub const LAB_LINK: &str = "lab";
 
-/// A board.
+/// A board, or a witness, which is to the lab a board that needs no QEMU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BoardPlan {
     /// Its name.
     pub name: String,
     /// Its network card's address.
     pub mac: [u8; 6],
+    /// What it is.
+    pub what: What,
+}
+
+/// What runs as a board.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum What {
+    /// QEMU.
+    Emulated(Emulated),
+    /// This program, as a witness.
+    Witness(Witness),
+}
+
+/// A witness: a process of this program, whose network is a station in the lab's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Witness {
+    /// Its address on the lab's network.
+    pub address: Ipv4Addr,
+    /// This program's arguments.
+    pub arguments: Vec<String>,
+}
+
+/// A board under QEMU.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Emulated {
     /// The machine and its parameters.
     pub machine: Machine,
     /// What is started on it.
@@ -91,14 +117,29 @@ pub struct Plan {
 }
 
 impl BoardPlan {
-    /// QEMU's arguments, with these descriptors for network, console and control.
-    pub fn arguments(&self, network: RawFd, console: RawFd, control: RawFd) -> Vec<String> {
+    /// The witness, if it is one.
+    pub fn witness(&self) -> Option<&Witness> {
+        match &self.what {
+            What::Emulated(_) => None,
+            What::Witness(witness) => Some(witness),
+        }
+    }
+}
+
+impl Emulated {
+    /// QEMU's arguments for the board of this name and address, with these descriptors for network, console and control.
+    pub fn arguments(
+        &self,
+        name: &str,
+        mac: [u8; 6],
+        [network, console, control]: [RawFd; 3],
+    ) -> Vec<String> {
         let machine = &self.machine;
-        let mac = Mac(self.mac);
+        let mac = Mac(mac);
         let text = |path: &Path| path.display().to_string();
         let mut words: Vec<String> = vec![
             "-name".into(),
-            self.name.clone(),
+            name.into(),
             "-M".into(),
             format!("virt,virtualization=on,gic-version={}", machine.gic),
             "-accel".into(),
@@ -142,17 +183,17 @@ impl BoardPlan {
                 "-drive".into(),
                 format!("file={file},if=none,id=disk,format=raw,cache={cache}"),
                 "-device".into(),
-                format!("virtio-blk-device,drive=disk,serial={}", self.serial()),
+                format!("virtio-blk-device,drive=disk,serial={}", serial(name)),
             ]);
         }
         words.extend(self.extra.iter().cloned());
         words
     }
+}
 
-    /// The disk's serial number, from the board's name (Virtual I/O Device (VIRTIO) Version 1.2, section 5.2.6: up to 20 bytes).
-    fn serial(&self) -> &str {
-        &self.name[..self.name.len().min(20)]
-    }
+/// A disk's serial number, from its board's name (Virtual I/O Device (VIRTIO) Version 1.2, section 5.2.6: up to 20 bytes).
+fn serial(name: &str) -> &str {
+    &name[..name.len().min(20)]
 }
 
 /// The address of the board with this place, a local one (IEEE 802, second bit of the first byte).
@@ -165,10 +206,8 @@ pub fn mac(place: usize) -> [u8; 6] {
 mod tests {
     use super::*;
 
-    fn board() -> BoardPlan {
-        BoardPlan {
-            name: "alpha".into(),
-            mac: mac(0),
+    fn board() -> Emulated {
+        Emulated {
             machine: Machine::default(),
             kernel: "hearth.img".into(),
             initrd: None,
@@ -180,7 +219,7 @@ mod tests {
 
     #[test]
     fn commas_in_file_names_reach_qemu() {
-        let words = board().arguments(7, 8, 9).join(" ");
+        let words = board().arguments("alpha", mac(0), [7, 8, 9]).join(" ");
         assert!(words.contains("file=a,,b.img,if=none"), "{words}");
         assert!(words.contains("local.str=7") && words.contains("fd=8") && words.contains("fd=9"));
         assert!(words.ends_with("serial=alpha -snapshot"));

@@ -197,6 +197,8 @@ impl Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ask {
+    /// As which witness; otherwise as one of the lab's own clients.
+    pub witness: Option<String>,
     /// The port that datagrams come from and answers come to; a free one unless told.
     pub port: Option<u16>,
     /// Groups and ports whose datagrams are wanted, too.
@@ -353,6 +355,13 @@ pub struct Happened {
 pub enum Happening {
     /// Faults, and starts and ends of boards, in words.
     Lab(String),
+    /// A board said a line of its own, not one of its guests.
+    Said {
+        /// Which board.
+        board: String,
+        /// The line, without what it begins with.
+        line: String,
+    },
     /// A guest's card was heard on another link than before.
     Heard {
         /// Whose.

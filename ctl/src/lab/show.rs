@@ -199,6 +199,9 @@ impl fmt::Display for Journal {
             let (seconds, micros) = (at_us / 1_000_000, at_us % 1_000_000);
             match what {
                 Happening::Lab(what) => writeln!(f, "{seconds}.{micros:06} {what}")?,
+                Happening::Said { board, line } => {
+                    writeln!(f, "{seconds}.{micros:06} {board} says: {line}")?;
+                }
                 Happening::Heard { guest, link } => {
                     writeln!(
                         f,

@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::describe::{
-    BoardTable, Cluster, FORMAT, LabTable, describe, network, parse_mac, read_cluster, tables,
+    BoardTable, Cluster, ClusterBoard, FORMAT, LabTable, describe, network, parse_mac,
+    read_cluster, tables,
 };
-use super::plan::{BoardPlan, GuestPlan, Machine, Plan, mac};
+use super::plan::{BoardPlan, Emulated, GuestPlan, Machine, Plan, What, Witness, mac};
 use super::protocol::{Done, LabState, check_name};
 use super::supervisor;
 use crate::pack;
@@ -33,7 +34,7 @@ pub struct Arguments {
     #[arg(long)]
     foreground: bool,
     /// What the dice of all faults begin with.
-    #[arg(long)]
+    #[arg(env = "HEARTH_SEED", long)]
     seed: Option<u64>,
     /// The lab's own address on the network, from which `forward` reaches guests; otherwise host 254 of a guest's /24.
     #[arg(long, value_name = "A.B.C.D/N", value_parser = network)]
@@ -193,6 +194,7 @@ fn plan(name: Option<&str>, arguments: &Arguments) -> Result<Plan, Failure> {
 
     let tables = tables(&description.board, &named.boards, arguments.boards).map_err(trouble)?;
     let mut making = Making {
+        name: &name,
         arguments,
         lab,
         base: &base,
@@ -218,17 +220,61 @@ fn plan(name: Option<&str>, arguments: &Arguments) -> Result<Plan, Failure> {
 
 /// What boards are made from.
 struct Making<'a> {
+    name: &'a str,
     arguments: &'a Arguments,
     lab: &'a LabTable,
     base: &'a Path,
     cluster: Option<&'a Path>,
-    cluster_boards: &'a [String],
+    cluster_boards: &'a [ClusterBoard],
     folder: &'a Path,
     guests: Vec<GuestPlan>,
 }
 
 impl Making<'_> {
     fn board(&mut self, place: usize, table: &BoardTable) -> Result<BoardPlan, Failure> {
+        let own_mac = table.mac.as_deref().map(parse_mac).transpose();
+        let own_mac = own_mac.map_err(Failure::Trouble)?;
+        let listed = self.cluster_boards.iter().find(|it| it.name == table.name);
+        Ok(BoardPlan {
+            name: table.name.clone(),
+            mac: own_mac.unwrap_or(mac(place)),
+            what: match listed {
+                Some(board) if board.witness => What::Witness(self.witness(board)?),
+                _ => What::Emulated(self.emulated(table)?),
+            },
+        })
+    }
+
+    /// A witness of the cluster.
+    fn witness(&mut self, board: &ClusterBoard) -> Result<Witness, Failure> {
+        let name = &board.name;
+        let lacks = |what: &str| Failure::Trouble(format!("witness {name} has no {what}"));
+        let address = board.address.ok_or_else(|| lacks("address"))?;
+        let package = self.pack(name)?.ok_or_else(|| lacks("package"))?;
+        let state = self.folder.join(format!("{name}.state"));
+        // What another lab's witness knew is nothing to this one's.
+        match fs::remove_dir_all(&state) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Failure::file("remove", &state, error));
+            }
+            _ => {}
+        }
+        let text = |path: &Path| path.display().to_string();
+        Ok(Witness {
+            address,
+            arguments: vec![
+                "witness".into(),
+                text(&package),
+                "--lab".into(),
+                self.name.into(),
+                "--state".into(),
+                text(&state),
+            ],
+        })
+    }
+
+    /// A board under QEMU.
+    fn emulated(&mut self, table: &BoardTable) -> Result<Emulated, Failure> {
         let name = &table.name;
         let given = |pattern: &Option<String>| {
             pattern
@@ -258,10 +304,7 @@ impl Making<'_> {
         for file in files.into_iter().flatten() {
             File::open(file).map_err(|error| Failure::file("read", file, error))?;
         }
-        let own_mac = table.mac.as_deref().map(parse_mac).transpose();
-        Ok(BoardPlan {
-            name: name.clone(),
-            mac: own_mac.map_err(Failure::Trouble)?.unwrap_or(mac(place)),
+        Ok(Emulated {
             machine: self.machine(table),
             kernel,
             initrd,

@@ -1,10 +1,12 @@
 //! Watches over the boards: their starts, consoles and ends.
 
+use std::os::fd::BorrowedFd;
+
 use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::signal::Signal;
 
-use super::super::board::{Board, watched};
+use super::super::board::{Board, Process, watched};
 use super::super::protocol::Condition;
 use super::super::switch::pipe::Time;
 use super::{END, START, Supervisor, Token};
@@ -15,9 +17,10 @@ impl Supervisor<'_> {
         let entry = &mut self.boards[board];
         entry.type_on();
         let ended = entry.listen();
+        self.note_lines(board);
         self.news = true;
         if ended {
-            self.unwatch(board, 0);
+            self.unwatch(board, |process| Some(watched(process).0));
         } else {
             self.watch_console(board);
         }
@@ -28,15 +31,16 @@ impl Supervisor<'_> {
         self.boards[board].greet();
         self.news = true;
         if flags.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
-            self.unwatch(board, 1);
+            self.unwatch(board, |process| watched(process).1);
         }
     }
 
     /// A socket of the board has ended and would be ready for ever.
-    fn unwatch(&self, board: usize, which: usize) {
-        if let Some(process) = &self.boards[board].process {
+    fn unwatch(&self, board: usize, which: impl Fn(&Process) -> Option<BorrowedFd<'_>>) {
+        let process = self.boards[board].process.as_ref();
+        if let Some(socket) = process.and_then(which) {
             // It may have been taken out already.
-            let _ = self.epoll.delete(watched(process)[which]);
+            let _ = self.epoll.delete(socket);
         }
     }
 
@@ -48,7 +52,7 @@ impl Supervisor<'_> {
         if let Some(process) = &entry.process {
             let event = &mut EpollEvent::new(interest, Token::Console(board).number());
             // A console that has ended is not watched any more.
-            let _ = self.epoll.modify(watched(process)[0], event);
+            let _ = self.epoll.modify(watched(process).0, event);
         }
     }
 
@@ -59,14 +63,20 @@ impl Supervisor<'_> {
         let (name, port) = (entry.plan.name.clone(), entry.port);
         let trouble = |error: Errno| format!("cannot watch board {name}: {error}");
         if let Some(process) = &entry.process {
-            let tokens = [Token::Console(board), Token::Control(board)];
-            for (socket, token) in watched(process).into_iter().zip(tokens) {
+            let (console, control) = watched(process);
+            let console = (Some(console), Token::Console(board));
+            for (socket, token) in [console, (control, Token::Control(board))] {
                 let event = EpollEvent::new(EpollFlags::EPOLLIN, token.number());
-                self.epoll.add(socket, event).map_err(trouble)?;
+                socket
+                    .map_or(Ok(()), |socket| self.epoll.add(socket, event))
+                    .map_err(trouble)?;
             }
         }
         let token = Token::Network(board).number();
-        self.ports.plug(port, network, token).map_err(trouble)?;
+        match network {
+            Some(network) => self.ports.plug(port, network, token).map_err(trouble)?,
+            None => self.ports.plug_inside(port),
+        }
         self.note(&format!("board {name} starts"));
         Ok(())
     }

@@ -16,7 +16,7 @@ use super::super::protocol::{
 use super::super::station::Datagram;
 use super::super::switch::pipe::Time;
 use super::super::value;
-use super::{Supervisor, Token};
+use super::{Seat, Supervisor, Token};
 
 /// Connections that a lab has at once.
 const MAX_CLIENTS: usize = 64;
@@ -46,8 +46,8 @@ enum Mode {
     Waiting(Waiting),
     /// It is the console of a board, and has seen it up to that place.
     Console(usize, u64),
-    /// It exchanges datagrams.
-    Datagrams,
+    /// It exchanges datagrams, by that seat.
+    Datagrams(usize),
     /// Its answer is on the way.
     Answered,
 }
@@ -193,9 +193,9 @@ impl Supervisor<'_> {
                 client.inbox.extend(&chunk[..length]);
                 self.take_request(number);
             }
-            Mode::Datagrams => {
+            Mode::Datagrams(seat) => {
                 client.inbox.extend(&chunk[..length]);
-                return self.send_datagrams(number);
+                return self.send_datagrams(number, seat);
             }
             // It has asked; there is nothing more to say.
             Mode::Waiting(_) | Mode::Answered => {}
@@ -235,30 +235,51 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Joins a client to the lab's station.
+    /// Joins a client to a station.
     fn open_datagrams(&mut self, number: u64, ask: Ask) {
-        let opened = self.desk.open(number, ask.port, ask.groups);
-        if let Some(client) = self.clients.get_mut(&number) {
-            let is_open = opened.is_ok();
-            client.answer(opened.map(|port| value(Opened { port })));
-            if is_open {
-                client.mode = Mode::Datagrams;
+        let seat = self.seat(ask.witness.as_deref());
+        let opened = seat.and_then(|seat| {
+            let desk = &mut self.seats[seat].desk;
+            let port = desk.open(number, ask.port, ask.groups)?;
+            Ok((seat, port))
+        });
+        let Some(client) = self.clients.get_mut(&number) else {
+            return;
+        };
+        match opened {
+            Ok((seat, port)) => {
+                client.answer(Ok(value(Opened { port })));
+                client.mode = Mode::Datagrams(seat);
             }
+            Err(trouble) => client.answer(Err(trouble)),
         }
     }
 
+    /// The seat of a witness, or of everybody else.
+    fn seat(&self, witness: Option<&str>) -> Result<usize, String> {
+        let Some(name) = witness else {
+            return Ok(0);
+        };
+        let port = self.switch.find(name);
+        let seat = self
+            .seats
+            .iter()
+            .position(|seat| Some(seat.port) == port && seat.port != self.forwarder_port);
+        seat.ok_or_else(|| format!("lab {} has no witness {name}", self.plan.name))
+    }
+
     /// Sends the datagrams that a client has given whole; whether they were any.
-    fn send_datagrams(&mut self, number: u64) -> bool {
+    fn send_datagrams(&mut self, number: u64, seat: usize) -> bool {
         let now = self.now();
-        let (Some(client), Some(port)) = (self.clients.get_mut(&number), self.desk.port(number))
-        else {
+        let Seat { station, desk, .. } = &mut self.seats[seat];
+        let (Some(client), Some(port)) = (self.clients.get_mut(&number), desk.port(number)) else {
             return false;
         };
         loop {
             match datagrams::take(&mut client.inbox) {
                 Ok(Some((to, payload))) => {
                     // As on any network, the sender is not told what can never arrive.
-                    if let Err(trouble) = self.station.send(now, port, to, &payload) {
+                    if let Err(trouble) = station.send(now, port, to, &payload) {
                         eprintln!("datagram to {to}: {trouble}");
                     }
                 }
@@ -269,8 +290,8 @@ impl Supervisor<'_> {
     }
 
     /// Gives a datagram that came to those who take it, as far as they have room.
-    pub fn hand_out(&mut self, datagram: &Datagram<'_>) {
-        for number in self.desk.takers(datagram) {
+    pub fn hand_out(&mut self, takers: Vec<u64>, datagram: &Datagram<'_>) {
+        for number in takers {
             if let Some(client) = self.clients.get_mut(&number)
                 && client.outbox.len() < MAX_WAITING
             {
@@ -280,7 +301,9 @@ impl Supervisor<'_> {
     }
 
     fn drop_client(&mut self, number: u64) {
-        self.desk.close(number);
+        for seat in &mut self.seats {
+            seat.desk.close(number);
+        }
         if let Some(client) = self.clients.remove(&number)
             && let Mode::Waiting(Waiting::Echo(_, question, _)) = client.mode
         {

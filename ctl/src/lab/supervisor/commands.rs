@@ -229,17 +229,25 @@ impl Supervisor<'_> {
         becomes: impl Fn(Faults) -> Faults,
     ) -> Result<Reply, String> {
         for port in self.ports_of(link)? {
-            for way in Direction::BOTH {
-                if direction.is_none_or(|wanted| wanted == way) {
-                    let before = self.switch.faults(port, way);
-                    let faults = becomes(before);
-                    self.switch.set_faults(port, way, faults);
-                    if faults != before {
-                        self.note(&format!(
-                            "link {} {}: {faults}",
-                            self.switch.name(port),
-                            way.name()
-                        ));
+            let ways = Direction::BOTH.into_iter();
+            let wanted: Vec<_> = ways
+                .filter(|way| direction.is_none_or(|wanted| wanted == *way))
+                .collect();
+            let mut said = Vec::new();
+            for way in &wanted {
+                let before = self.switch.faults(port, *way);
+                let faults = becomes(before);
+                self.switch.set_faults(port, *way, faults);
+                if faults != before {
+                    said.push((*way, faults.to_string()));
+                }
+            }
+            let name = self.switch.name(port).to_string();
+            match &said[..] {
+                [(_, one), (_, other)] if one == other => self.note(&format!("link {name}: {one}")),
+                _ => {
+                    for (way, faults) in &said {
+                        self.note(&format!("link {name} {}: {faults}", way.name()));
                     }
                 }
             }

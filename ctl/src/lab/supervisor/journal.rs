@@ -57,6 +57,16 @@ impl Supervisor<'_> {
             .add(self.epoch + now, Happening::Lab(what.into()));
     }
 
+    /// Notes what a board has said of itself.
+    pub fn note_lines(&mut self, board: usize) {
+        let now = self.epoch + self.began.elapsed();
+        let entry = &mut self.boards[board];
+        for line in entry.take_lines() {
+            let board = entry.plan.name.clone();
+            self.journal.add(now, Happening::Said { board, line });
+        }
+    }
+
     /// Notes which guests were heard on another link than before.
     pub fn note_guests(&mut self) {
         for (at, mac, port) in self.switch.take_heard() {

@@ -11,6 +11,7 @@ mod journal;
 
 use std::collections::HashMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::rc::Rc;
@@ -96,6 +97,23 @@ impl Token {
     }
 }
 
+/// A place for clients on the lab's network.
+struct Seat {
+    port: PortId,
+    station: Station,
+    desk: Desk,
+}
+
+impl Seat {
+    fn new(port: PortId, mac: [u8; 6], address: Option<Ipv4Addr>) -> Self {
+        Self {
+            port,
+            station: Station::new(mac, address),
+            desk: Desk::default(),
+        }
+    }
+}
+
 /// Tells whoever began the lab how that went; false if nobody is there to hear it.
 type Report<'r> = Box<dyn FnOnce(Result<LabState, String>) -> bool + 'r>;
 
@@ -122,9 +140,8 @@ struct Supervisor<'r> {
     /// The forwarder is to have a turn.
     forward: bool,
     forward_due: Option<Time>,
-    /// The station by which clients exchange datagrams with boards; it shares the forwarder's link.
-    station: Station,
-    desk: Desk,
+    /// The stations by which clients exchange datagrams with boards: the first shares the forwarder's link, each witness has one.
+    seats: Vec<Seat>,
     clients: HashMap<u64, Client>,
     next_client: u64,
     /// Something has happened that clients may wait for.
@@ -206,6 +223,11 @@ impl<'r> Supervisor<'r> {
         let forwarder_port = switch.add(LAB_LINK);
         let mut ports = Ports::new(boards.len() + 1, Rc::clone(&epoll), epoch);
         ports.plug_inside(forwarder_port);
+        let mut seats = vec![Seat::new(forwarder_port, STATION_MAC, None)];
+        for board in &boards {
+            let witness = board.plan.witness();
+            seats.extend(witness.map(|it| Seat::new(board.port, board.plan.mac, Some(it.address))));
+        }
         let address = plan
             .address
             .map(|(address, prefix)| Ipv4Cidr::new(address, prefix));
@@ -235,8 +257,7 @@ impl<'r> Supervisor<'r> {
             forwarder_port,
             forward: false,
             forward_due: None,
-            station: Station::new(STATION_MAC, None),
-            desk: Desk::default(),
+            seats,
             clients: HashMap::new(),
             next_client: 0,
             news: true,
@@ -335,14 +356,8 @@ impl<'r> Supervisor<'r> {
             return;
         }
         self.forward = false;
-        while let Some(frame) = self.ports.take(self.forwarder_port) {
-            if let Some(datagram) = self.station.receive(now, &frame) {
-                self.hand_out(&datagram);
-            }
-            if !self.station.is_meant(&frame) {
-                self.forwarder.receive(&frame);
-            }
-            self.ports.recycle(frame);
+        for seat in 0..self.seats.len() {
+            self.turn_seat(now, seat);
         }
         if let Err(error) = self.forwarder.turn(now) {
             eprintln!("forwarder: {error}");
@@ -358,11 +373,29 @@ impl<'r> Supervisor<'r> {
         self.forward_due = self.forwarder.next_due(now);
     }
 
-    /// Sends what the station has for the switch.
+    /// Takes the frames that came for a station of this process.
+    fn turn_seat(&mut self, now: Time, number: usize) {
+        let port = self.seats[number].port;
+        while let Some(frame) = self.ports.take(port) {
+            let seat = &mut self.seats[number];
+            let meant = seat.station.is_meant(&frame);
+            if let Some(datagram) = seat.station.receive(now, &frame) {
+                let takers: Vec<_> = seat.desk.takers(&datagram).collect();
+                self.hand_out(takers, &datagram);
+            }
+            if port == self.forwarder_port && !meant {
+                self.forwarder.receive(&frame);
+            }
+            self.ports.recycle(frame);
+        }
+    }
+
+    /// Sends what stations of this process have for the switch.
     fn send_frames(&mut self, now: Time) {
-        while let Some(frame) = self.station.take() {
-            let port = self.forwarder_port;
-            self.switch.input(now, port, &frame, &mut self.ports);
+        for seat in &mut self.seats {
+            while let Some(frame) = seat.station.take() {
+                self.switch.input(now, seat.port, &frame, &mut self.ports);
+            }
         }
     }
 
