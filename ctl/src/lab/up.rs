@@ -264,11 +264,13 @@ impl Making<'_> {
             address,
             arguments: vec![
                 "witness".into(),
+                name.clone(),
+                "--package".into(),
                 text(&package),
+                "--folder".into(),
+                text(&state),
                 "--lab".into(),
                 self.name.into(),
-                "--state".into(),
-                text(&state),
             ],
         })
     }
