@@ -26,6 +26,8 @@ pub struct Limits {
     pub stall: Option<u64>,
     /// The guest boots so often, its first boot included.
     pub boots: Option<usize>,
+    /// Neither owner nor leader changes.
+    pub steady: bool,
 }
 
 /// A guest's boot, as the client saw it.
@@ -296,6 +298,19 @@ fn keep_limits(limits: &Limits, verdict: &mut Verdict) {
             stall / 1000,
             limit / 1000
         ));
+    }
+    for (what, names) in [
+        ("owned the guest", &verdict.owners),
+        ("led", &verdict.leaders),
+    ] {
+        if limits.steady && names.len() != 1 {
+            let names = match names.is_empty() {
+                true => "nobody".into(),
+                false => names.join(", then "),
+            };
+            let said = format!("one board was to be it all the time, but {names} {what}");
+            verdict.violations.push(said);
+        }
     }
     if let Some(wanted) = limits.boots.filter(|it| *it != verdict.boots.len()) {
         verdict.violations.push(format!(

@@ -205,9 +205,12 @@ fn limits_are_kept() {
     let mut trace = trace();
     trace.both(1, "one", 1).wait(100).both(2, "one", 2);
     let limits = |stall, boots| {
-        judge(&trace.records, &Limits { stall, boots })
-            .violations
-            .len()
+        let limits = Limits {
+            stall,
+            boots,
+            steady: false,
+        };
+        judge(&trace.records, &limits).violations.len()
     };
     assert_eq!(limits(Some(102_000), Some(1)), 0);
     assert_eq!(limits(Some(101_999), Some(2)), 2);
@@ -215,6 +218,22 @@ fn limits_are_kept() {
         judge(&[], &Limits::default()).violations,
         ["the service never answered"]
     );
+}
+
+#[test]
+fn a_change_of_owner_or_leader_is_not_steady() {
+    let limits = Limits {
+        steady: true,
+        ..Limits::default()
+    };
+    let mut trace = trace();
+    // Nobody is known to own or lead.
+    trace.both(1, "one", 1);
+    assert_eq!(judge(&trace.records, &limits).violations.len(), 2);
+    trace.view("alpha", 1).view("alpha", 1);
+    assert_eq!(judge(&trace.records, &limits).violations, [""; 0]);
+    trace.view("beta", 2);
+    assert_eq!(judge(&trace.records, &limits).violations.len(), 1);
 }
 
 #[test]

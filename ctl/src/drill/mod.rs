@@ -199,6 +199,9 @@ struct Judge {
     /// The guest was to boot so often, its first boot included.
     #[arg(long, value_name = "N")]
     boots: Option<usize>,
+    /// One board was to own the guest, and one to lead, all the time.
+    #[arg(long)]
+    steady: bool,
     /// Where what was seen is.
     #[arg(env = "HEARTH_DRILL", long, value_name = "FOLDER")]
     folder: PathBuf,
@@ -389,6 +392,7 @@ fn judge(verb: &Judge) -> Result<Answer, Failure> {
     let limits = Limits {
         stall: verb.stall.map(micros),
         boots: verb.boots,
+        steady: verb.steady,
     };
     let verdict = judge::judge(&records, &limits);
     let path = verb.folder.join(VERDICT);
