@@ -11,6 +11,16 @@
 //! The one way onto the wire for guests' frames is [`Uplink::send`](crate::switch::Uplink::send): it demands a permit, compares its end with the
 //! time that it is given, and owns the network card's transmit side. The time must be read after the decision to send, and nothing may come between
 //! the check and the doorbell: EL2 runs with interrupts masked, so that a core cannot be taken away in between.
+//!
+//! What decides over leases and what sends run on different cores, so between them stands a [`Gate`] for each guest: the authority opens it until a
+//! moment, in an epoch, and who sends takes from it the permit that stands. Opening it wants the authority, too:
+//!
+//! ```compile_fail,E0061
+//! use el2_hyp::gate::{Gate, Ticks};
+//! Gate::shut().open(Ticks::NEVER, 0);
+//! ```
+
+use core::sync::atomic::{AtomicU64, Ordering};
 
 /// A moment, as the board's physical counter has it; also a distance between two, in the same unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -76,6 +86,56 @@ impl Authority {
     }
 }
 
+/// A guest's gate, as all cores see it: shut, or open until a moment in an epoch of the guest's ownership.
+#[derive(Debug)]
+pub struct Gate {
+    /// Zero while it is shut.
+    until: AtomicU64,
+    epoch: AtomicU64,
+}
+
+impl Gate {
+    /// A gate that is shut.
+    pub const fn shut() -> Self {
+        Self {
+            until: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
+        }
+    }
+
+    /// Opens it until a moment, exclusive, or shuts it with moment zero. One core at a time opens gates.
+    ///
+    /// Whoever has taken a permit just before may still send with it; so an end that is brought forward is in force when the cores have left what they did.
+    pub fn open(&self, _: &Authority, until: Ticks, epoch: u64) {
+        if self.epoch.load(Ordering::Relaxed) != epoch {
+            // Nobody is to see the new end with the old epoch.
+            self.until.store(0, Ordering::SeqCst);
+            self.epoch.store(epoch, Ordering::SeqCst);
+        }
+        self.until.store(until.0, Ordering::Release);
+    }
+
+    /// Shuts it, which needs no authority.
+    pub fn close(&self) {
+        self.until.store(0, Ordering::Release);
+    }
+
+    /// The permit that stands now. It may cover nothing.
+    #[inline]
+    pub fn permit(&self) -> Permit {
+        loop {
+            let until = self.until.load(Ordering::Acquire);
+            let epoch = self.epoch.load(Ordering::Acquire);
+            if self.until.load(Ordering::Relaxed) == until {
+                return Permit {
+                    until: Ticks(until),
+                    epoch,
+                };
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +148,50 @@ mod tests {
         assert!(!permit.covers(Ticks(100)) && !permit.covers(Ticks::NEVER));
         assert_eq!(permit.epoch(), 7);
         assert!(authority.always().covers(Ticks(u64::MAX - 1)));
+    }
+
+    #[test]
+    fn a_gate_is_as_open_as_was_last_said() {
+        let authority = Authority::new();
+        let gate = Gate::shut();
+        assert!(!gate.permit().covers(Ticks(0)));
+        gate.open(&authority, Ticks(100), 3);
+        assert!(gate.permit().covers(Ticks(99)) && !gate.permit().covers(Ticks(100)));
+        assert_eq!(gate.permit().epoch(), 3);
+        gate.open(&authority, Ticks(150), 3);
+        assert!(gate.permit().covers(Ticks(149)));
+        gate.close();
+        assert!(!gate.permit().covers(Ticks(0)));
+        gate.open(&authority, Ticks::NEVER, 4);
+        assert!(gate.permit().covers(Ticks(u64::MAX - 1)));
+        assert_eq!(gate.permit().epoch(), 4);
+        gate.open(&authority, Ticks(0), 5);
+        assert!(!gate.permit().covers(Ticks(0)));
+    }
+
+    /// Each end that is ever published belongs to one epoch; no reader sees it with another.
+    #[test]
+    fn end_and_epoch_belong_together() {
+        static GATE: Gate = Gate::shut();
+        const EPOCHS: u64 = 20_000;
+        let writer = std::thread::spawn(|| {
+            let authority = Authority::new();
+            for epoch in 1..=EPOCHS {
+                GATE.open(&authority, Ticks(epoch * 10), epoch);
+                GATE.open(&authority, Ticks(epoch * 10 + 5), epoch);
+            }
+        });
+        let mut last = 0;
+        while last < EPOCHS {
+            let permit = GATE.permit();
+            if permit.until == Ticks(0) {
+                continue;
+            }
+            assert_eq!(permit.until.0 / 10, permit.epoch());
+            assert!(permit.epoch() >= last, "time goes on");
+            last = permit.epoch();
+        }
+        writer.join().unwrap();
     }
 
     #[test]

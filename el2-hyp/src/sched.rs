@@ -4,6 +4,11 @@
 //! least served that waits. So vCPUs that always want to run get equal shares, however they are spread, and one that comes back
 //! from a wait runs at once, for it is that lead behind at most and at least what it was. Pure logic: the caller holds the lock, tells the time
 //! and sends the kicks.
+//!
+//! vCPUs can be held ([`Scheduler::hold`]): they stay off the cores, whatever wakes them or turns them on, until they are released. What happened to them
+//! meanwhile is remembered: one that was woken is ready when it is released, one whose timer ran out too.
+
+use core::ops::Range;
 
 /// How much more service than the least served that waits a running vCPU may have. Two that always want to run take turns of twice this.
 pub const LEAD_MICROSECONDS: u64 = 2500;
@@ -40,6 +45,22 @@ struct Entity {
     /// Ticks of service, raised to the least of all when it comes back from a wait.
     served: u64,
     last_core: CoreId,
+    /// Not to have a core, whatever its state.
+    held: bool,
+}
+
+impl Entity {
+    /// Whether it may be picked.
+    fn is_waiting(&self) -> bool {
+        self.state == State::Ready && !self.held
+    }
+}
+
+/// The cores that are marked.
+fn cores_of<const CORES: usize>(marks: [bool; CORES]) -> impl Iterator<Item = CoreId> {
+    (0..CORES as u8)
+        .map(CoreId)
+        .filter(move |core| marks[usize::from(core.0)])
 }
 
 /// The queue, for `CORES` cores and `ENTITIES` vCPUs.
@@ -49,10 +70,11 @@ pub struct Scheduler<const CORES: usize, const ENTITIES: usize> {
     cores: usize,
     running: [Option<EntityId>; CORES],
     lead: u64,
+    /// How many are on and not held.
     live: usize,
     /// One past the last entity that was ever on: the rest of the table is not looked at.
     used: usize,
-    /// How many are ready, so that a board with nobody waiting looks at no table.
+    /// How many are ready and not held, so that a board with nobody waiting looks at no table.
     ready: usize,
     /// The service of the last one picked: what comes back from a wait starts a lead behind it at most.
     floor: u64,
@@ -73,6 +95,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
             state: State::Off,
             served: 0,
             last_core: CoreId(0),
+            held: false,
         };
         Self {
             entities: [entity; ENTITIES],
@@ -97,17 +120,18 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         self.lead = frequency * LEAD_MICROSECONDS / 1_000_000;
     }
 
-    /// Whether vCPUs that are on outnumber the cores, so that one that waits should give its core away.
+    /// Whether vCPUs that are on and not held outnumber the cores, so that one that waits should give its core away.
     pub fn is_shared(&self) -> bool {
         self.live > self.cores
     }
 
     /// A vCPU that was off wants a core. Says which core should look at the queue, if any. One that is on stays as it is.
     pub fn turn_on(&mut self, id: EntityId, now: u64) -> Option<CoreId> {
-        if self.entities[usize::from(id.0)].state != State::Off {
+        let entity = &self.entities[usize::from(id.0)];
+        if entity.state != State::Off {
             return None;
         }
-        self.live += 1;
+        self.live += usize::from(!entity.held);
         self.used = self.used.max(usize::from(id.0) + 1);
         self.make_ready(id, now)
     }
@@ -121,12 +145,66 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     }
 
     fn make_ready(&mut self, id: EntityId, now: u64) -> Option<CoreId> {
-        self.ready += 1;
         let entity = &mut self.entities[usize::from(id.0)];
         entity.state = State::Ready;
+        if entity.held {
+            return None;
+        }
+        self.enter_queue(id, now)
+    }
+
+    /// One that is ready, and not held any more or never was, may be picked from here on.
+    fn enter_queue(&mut self, id: EntityId, now: u64) -> Option<CoreId> {
+        self.ready += 1;
+        let entity = &mut self.entities[usize::from(id.0)];
         entity.served = entity.served.max(self.floor.saturating_sub(self.lead));
         let last = entity.last_core;
         self.core_for(last, now)
+    }
+
+    /// Keeps a range of the table off the cores until it is released. Says which cores run one of them and should look at the queue.
+    pub fn hold(&mut self, ids: Range<u16>) -> impl Iterator<Item = CoreId> + use<CORES, ENTITIES> {
+        let mut kicks = [false; CORES];
+        for entity in &mut self.entities[usize::from(ids.start)..usize::from(ids.end)] {
+            if core::mem::replace(&mut entity.held, true) || entity.state == State::Off {
+                continue;
+            }
+            self.live -= 1;
+            match entity.state {
+                State::Ready => self.ready -= 1,
+                State::Running { core, .. } => kicks[usize::from(core.0)] = true,
+                State::Parked { .. } | State::Off => {}
+            }
+        }
+        cores_of(kicks)
+    }
+
+    /// Lets a range of the table have cores again. Says which cores should look at the queue.
+    pub fn release(
+        &mut self,
+        ids: Range<u16>,
+        now: u64,
+    ) -> impl Iterator<Item = CoreId> + use<CORES, ENTITIES> {
+        let mut kicks = [false; CORES];
+        for id in ids.map(EntityId) {
+            let entity = &mut self.entities[usize::from(id.0)];
+            if !core::mem::replace(&mut entity.held, false) || entity.state == State::Off {
+                continue;
+            }
+            let ready = entity.state == State::Ready;
+            self.live += 1;
+            if ready && let Some(core) = self.enter_queue(id, now) {
+                kicks[usize::from(core.0)] = true;
+            }
+        }
+        cores_of(kicks)
+    }
+
+    /// Whether no core runs one of a range of the table.
+    pub fn is_at_rest(&self, ids: Range<u16>) -> bool {
+        self.entities[usize::from(ids.start)..usize::from(ids.end)]
+            .iter()
+            .all(|entity| !matches!(entity.state, State::Running { .. }))
     }
 
     fn used(&self) -> &[Entity] {
@@ -134,7 +212,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     }
 
     /// Whether every vCPU of a range of the table is off.
-    pub fn all_off(&self, ids: core::ops::Range<u16>) -> bool {
+    pub fn all_off(&self, ids: Range<u16>) -> bool {
         self.entities[usize::from(ids.start)..usize::from(ids.end)]
             .iter()
             .all(|entity| entity.state == State::Off)
@@ -178,7 +256,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
             .used()
             .iter()
             .enumerate()
-            .filter(|(_, entity)| entity.state == State::Ready && entity.served <= near)
+            .filter(|(_, entity)| entity.is_waiting() && entity.served <= near)
             .min_by_key(|(_, entity)| (entity.last_core == core, entity.served))
             .map(|(index, _)| EntityId(index as u16))?;
         let entity = &mut self.entities[usize::from(best.0)];
@@ -193,7 +271,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     /// The running vCPU goes back to the queue.
     pub fn preempt(&mut self, id: EntityId, now: u64) {
         self.leave(id, now, State::Ready);
-        self.ready += 1;
+        self.ready += usize::from(!self.entities[usize::from(id.0)].held);
     }
 
     /// The running vCPU waits for an interrupt, at the latest until `until` (physical counter).
@@ -207,7 +285,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     /// The running vCPU is off.
     pub fn off(&mut self, id: EntityId, now: u64) {
         self.leave(id, now, State::Off);
-        self.live -= 1;
+        self.live -= usize::from(!self.entities[usize::from(id.0)].held);
     }
 
     fn leave(&mut self, id: EntityId, now: u64, next: State) {
@@ -220,6 +298,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
             state: next,
             served,
             last_core: core,
+            held: entity.held,
         };
         self.running[usize::from(core.0)] = None;
     }
@@ -252,15 +331,14 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
             }
             self.earliest[usize::from(core.0)] = earliest;
         }
-        (0..CORES as u8)
-            .map(CoreId)
-            .filter(move |&other| kicks[usize::from(other.0)] && other != core)
+        cores_of(kicks).filter(move |&other| other != core)
     }
 
-    /// Whether this core should look at the queue: it runs nothing, or what it runs has had its turn, and another waits.
+    /// Whether this core should look at the queue: it runs nothing, or what it runs has had its turn, and another waits; or what it runs is held.
     pub fn should_yield(&self, core: CoreId, now: u64) -> bool {
         match self.running[usize::from(core.0)] {
             None => self.least_waiting().is_some(),
+            Some(running) if self.entities[usize::from(running.0)].held => true,
             Some(_) => self.turn_ends(core).is_some_and(|end| end <= now),
         }
     }
@@ -272,7 +350,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         }
         self.used()
             .iter()
-            .filter(|entity| entity.state == State::Ready)
+            .filter(|entity| entity.is_waiting())
             .map(|entity| entity.served)
             .min()
     }
@@ -365,6 +443,75 @@ mod tests {
         assert!(s.should_yield(CoreId(0), later));
     }
 
+    #[test]
+    fn a_held_one_leaves_its_core_and_is_not_picked() {
+        let mut s = small(2);
+        for n in 0..3 {
+            s.turn_on(id(n), 0);
+        }
+        let first = s.pick(CoreId(0), 0).unwrap();
+        let second = s.pick(CoreId(1), 0).unwrap();
+        assert!(s.is_shared());
+        let kicked: Vec<_> = s.hold(first.0..first.0 + 1).collect();
+        assert_eq!(kicked, [CoreId(0)]);
+        assert!(!s.is_shared() && s.should_yield(CoreId(0), 0) && !s.should_yield(CoreId(1), 0));
+        assert!(!s.is_at_rest(first.0..first.0 + 1));
+        s.preempt(first, 5);
+        assert!(s.is_at_rest(first.0..first.0 + 1));
+        assert!(
+            s.pick(CoreId(0), 5)
+                .is_some_and(|third| third != first && third != second)
+        );
+        s.off(second, 6);
+        assert_eq!(s.pick(CoreId(1), 7), None);
+        assert_eq!(s.hold(first.0..first.0 + 1).count(), 0, "once is enough");
+        let kicked: Vec<_> = s.release(first.0..first.0 + 1, 8).collect();
+        assert_eq!(kicked, [CoreId(1)]);
+        assert_eq!(s.pick(CoreId(1), 8), Some(first));
+    }
+
+    #[test]
+    fn what_wakes_a_held_one_is_not_lost() {
+        let mut s = small(1);
+        for n in 0..4 {
+            s.turn_on(id(n), 0);
+            assert_eq!(s.pick(CoreId(0), 0), Some(id(n)));
+            let timer = (n == 1).then_some(100);
+            s.park(id(n), 0, timer);
+        }
+        assert_eq!(s.hold(0..6).count(), 0);
+        // One is woken, one has a timer, one goes on waiting, and one that was off is turned on.
+        assert_eq!(s.wake(id(0), 10), None);
+        assert_eq!(s.turn_on(id(4), 10), None);
+        assert_eq!(s.next_event(CoreId(0), 50), Some(100));
+        assert_eq!(s.expire(CoreId(0), 100).count(), 0);
+        assert_eq!(s.pick(CoreId(0), 100), None);
+        assert!(!s.should_yield(CoreId(0), 100));
+        assert_eq!(s.release(0..6, 200).count(), 1);
+        let mut picked = Vec::new();
+        while let Some(one) = s.pick(CoreId(0), 200) {
+            picked.push(one);
+            s.off(one, 200);
+        }
+        picked.sort();
+        assert_eq!(picked, [id(0), id(1), id(4)]);
+        assert!(!s.all_off(0..6), "two still wait");
+    }
+
+    #[test]
+    fn one_that_is_turned_off_while_held_can_be_turned_on_again() {
+        let mut s = small(1);
+        s.turn_on(id(0), 0);
+        s.pick(CoreId(0), 0);
+        assert_eq!(s.hold(0..1).count(), 1);
+        s.off(id(0), 1);
+        assert!(s.all_off(0..1) && !s.is_shared());
+        assert_eq!(s.turn_on(id(0), 2), None);
+        assert_eq!(s.pick(CoreId(0), 2), None);
+        assert_eq!(s.release(0..1, 3).count(), 1);
+        assert_eq!(s.pick(CoreId(0), 3), Some(id(0)));
+    }
+
     /// Runs every core for so many steps of 100 µs as the kernel does; gives each vCPU's service.
     fn spin(s: &mut Small, cores: u8, steps: u64) -> [u64; 16] {
         const STEP: u64 = HZ / 10_000;
@@ -400,7 +547,7 @@ mod tests {
         }
 
         /// Whatever happens, a core runs at most one vCPU, a vCPU runs on at most one core, and nobody who wants to run is forgotten
-        /// while a core is idle.
+        /// while a core is idle; and who is held gets no core.
         #[test]
         fn nobody_is_lost(ops: Vec<(u8, u8, u16)>) {
             let mut s = small(3);
@@ -408,23 +555,30 @@ mod tests {
                 let now = step as u64 * 500;
                 let core = CoreId(core % 3);
                 let running = s.running[usize::from(core.0)];
-                match (op % 6, running) {
+                match (op % 8, running) {
                     (0, _) if n % 2 == 0 => drop(s.turn_on(id(n % 16), now)),
                     (0, _) => drop(s.wake(id(n % 16), now)),
-                    (1, None) => drop(s.pick(core, now)),
+                    (1, None) => {
+                        let picked = s.pick(core, now);
+                        prop_assert!(picked.is_none_or(|picked| !s.entities[usize::from(picked.0)].held));
+                    }
                     (2, Some(running)) => s.preempt(running, now),
                     (3, Some(running)) => s.park(running, now, (n % 2 == 0).then_some(now + u64::from(n))),
                     (4, Some(running)) => s.off(running, now),
                     (5, _) => drop(s.expire(core, now)),
+                    (6, _) => drop(s.hold(n % 16..n % 16 + 1)),
+                    (7, _) => drop(s.release(n % 16..n % 16 + 1, now)),
                     _ => {}
                 }
-                let on = s.entities.iter().filter(|e| e.state != State::Off).count();
+                let on = s.entities.iter().filter(|e| e.state != State::Off && !e.held).count();
                 prop_assert_eq!(on, s.live);
+                let ready = s.entities.iter().filter(|e| e.is_waiting()).count();
+                prop_assert_eq!(ready, s.ready);
                 for (index, entity) in s.entities.iter().enumerate() {
                     let seats = s.running.iter().filter(|seat| **seat == Some(id(index as u16))).count();
                     prop_assert_eq!(seats, usize::from(matches!(entity.state, State::Running { .. })));
                 }
-                for entity in s.entities.iter().filter(|e| e.state == State::Ready) {
+                for entity in s.entities.iter().filter(|e| e.is_waiting()) {
                     prop_assert!(s.least_waiting().is_some());
                     prop_assert!(entity.served < u64::MAX / 2);
                 }
