@@ -45,8 +45,8 @@ pub struct Context {
 pub struct SetWay {
     /// The guest's translation controls are watched.
     pub watching: bool,
-    /// The block of 2 MiB from which a flush under way goes on.
-    pub next_block: usize,
+    /// How much of the guest's memory a flush under way has done, bytes.
+    pub flushed: u64,
 }
 
 impl Context {

@@ -112,6 +112,14 @@ impl<'a> Frame<'a> {
         &self.layers
     }
 
+    /// What it carries, whoever sent it: reads the headers of a frame from the wire or from the board.
+    pub fn transport(&self) -> Transport {
+        match self.rest {
+            Some(_) => self.layers.transport,
+            None => Layers::read(&self.head[..self.head.len().min(HEAD)]).transport,
+        }
+    }
+
     /// What is left to the device.
     #[inline]
     pub fn offload(&self) -> Offload {

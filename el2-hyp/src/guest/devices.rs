@@ -232,6 +232,9 @@ impl Guest {
     /// The board's line has room again: consoles that waited for it go on.
     pub fn resume_consoles<H: Host>(&self, host: &H) {
         let mut left = self.unheard.swap(0, Ordering::AcqRel);
+        if self.put_off(host, left) {
+            return;
+        }
         while left != 0 {
             let slot = left.trailing_zeros() as usize;
             left &= left - 1;
@@ -308,9 +311,23 @@ impl Guest {
 
     /// There is room for frames of a card that waited.
     pub fn resume_transmit<H: Host>(&self, host: &H, slot: usize) {
-        if let Some(Device::Network(card)) = self.devices.get(slot) {
+        if let Some(Device::Network(card)) = self.devices.get(slot)
+            && !self.put_off(host, 1 << slot)
+        {
             self.serve_transmit(host, slot, card);
         }
+    }
+
+    /// Whether the guest is to do nothing now. Then what the slots `slots` would go on with is left to its vCPUs, for when they run again.
+    pub(super) fn put_off<H: Host>(&self, host: &H, slots: u32) -> bool {
+        if !self.is_frozen() && !self.is_stopping() {
+            return false;
+        }
+        if slots != 0 {
+            self.pending.fetch_or(slots, Ordering::AcqRel);
+            self.tell(host, VcpuMask::first(self.vcpus.len()));
+        }
+        true
     }
 
     /// Gives a card a frame. Its driver hears of it by [`finish_receive`](Self::finish_receive).

@@ -58,6 +58,9 @@ impl Guest {
     /// The board's disk has room again: devices that waited for it go on.
     pub fn resume_disks<H: Host>(&self, host: &H) {
         let mut left = self.stalled.swap(0, Ordering::AcqRel);
+        if self.put_off(host, left) {
+            return;
+        }
         while left != 0 {
             let slot = left.trailing_zeros() as usize;
             left &= left - 1;

@@ -138,6 +138,8 @@ pub struct Guest {
     unheard: AtomicU32,
     /// The vCPU that each core loaded last, for [`run`]'s care of the TLB.
     last_loaded: [AtomicU8; MAX_CORES],
+    /// It is to do nothing until it may go on; the board keeps its vCPUs off the cores.
+    frozen: AtomicBool,
     stopping: AtomicBool,
     stop: Mutex<Option<Stop>>,
 }
@@ -188,6 +190,7 @@ impl Guest {
             stalled: AtomicU32::new(0),
             unheard: AtomicU32::new(0),
             last_loaded: [const { AtomicU8::new(0) }; MAX_CORES],
+            frozen: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             stop: Mutex::new(None),
             memory,
@@ -229,6 +232,21 @@ impl Guest {
     pub fn request_stop(&self, reason: Stop) {
         self.stop.lock().get_or_insert(reason);
         self.stopping.store(true, Ordering::Release);
+    }
+
+    /// Says whether its devices are to put off what the board's events would have them do. The caller sees to the vCPUs.
+    pub fn set_frozen(&self, frozen: bool) {
+        self.frozen.store(frozen, Ordering::SeqCst);
+    }
+
+    /// Whether it is frozen.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::SeqCst)
+    }
+
+    /// VTTBR_EL2 as its vCPUs have it.
+    pub fn vttbr(&self) -> u64 {
+        self.vttbr
     }
 
     /// Whether no vCPU may be entered any more.

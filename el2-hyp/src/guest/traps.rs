@@ -14,8 +14,9 @@ use crate::sysreg::{self, Action, TimerRegister, TranslationControl};
 use crate::vcpu::Context;
 use crate::vgic::{SgiKind, VcpuId};
 
-/// Blocks of 2 MiB that are flushed before the vCPU must show itself again.
-const FLUSH_STEP: usize = 16;
+/// Bytes that are flushed before the vCPU must show itself again: the board's own business waits as long. A part of a block.
+const FLUSH_STEP: u64 = 256 << 10;
+const _: () = assert!(BLOCK_2M.is_multiple_of(FLUSH_STEP));
 
 /// SCTLR_EL1.M and C: translation and data cache.
 const SCTLR_CACHED: u64 = 1 << 0 | 1 << 2;
@@ -249,14 +250,14 @@ impl Guest {
 
     /// Flushes a part of the guest's memory; whether that was the last.
     fn flush_step(&self, context: &mut Context) -> bool {
-        let blocks = self.memory.blocks();
-        let first = context.caches.next_block;
-        let end = (first + FLUSH_STEP).min(blocks.len());
-        for block in &blocks[first..end] {
-            maintenance::clean_to_coherency(block.0 as *const u8, BLOCK_2M as usize);
+        let at = context.caches.flushed;
+        if let Some(block) = self.memory.blocks().get((at / BLOCK_2M) as usize) {
+            let from = block.0 + at % BLOCK_2M;
+            maintenance::clean_to_coherency(from as *const u8, FLUSH_STEP as usize);
         }
-        let done = end == blocks.len();
-        context.caches.next_block = if done { 0 } else { end };
+        let end = at + FLUSH_STEP;
+        let done = end >= self.memory.size();
+        context.caches.flushed = if done { 0 } else { end };
         done
     }
 

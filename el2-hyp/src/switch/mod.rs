@@ -98,23 +98,32 @@ impl PortId {
 /// What guests may not send.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
-    /// UDP ports that are the cluster's: no guest sends to or from one.
+    /// UDP ports that are the cluster's: no guest sends to or from one, or gets what boards say to all.
     pub cluster_udp: Option<RangeInclusive<u16>>,
 }
 
 impl Rules {
     #[inline]
     fn check(&self, frame: &Frame) -> Result<(), Loss> {
-        match (frame.layers().transport, &self.cluster_udp) {
-            (Transport::Hidden, _) => Err(Loss::Hidden),
+        match frame.layers().transport {
+            Transport::Hidden => Err(Loss::Hidden),
+            transport if self.is_cluster(transport) => Err(Loss::Reserved),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what a frame carries is the cluster's.
+    #[inline]
+    fn is_cluster(&self, transport: Transport) -> bool {
+        match (transport, &self.cluster_udp) {
             (
                 Transport::Udp {
                     source,
                     destination,
                 },
                 Some(ports),
-            ) if ports.contains(&source) || ports.contains(&destination) => Err(Loss::Reserved),
-            _ => Ok(()),
+            ) => ports.contains(&source) || ports.contains(&destination),
+            _ => false,
         }
     }
 }
@@ -226,7 +235,9 @@ pub struct Switch {
     stations: table::Stations,
     /// The guests' ports that exist, a bit each.
     attached: AtomicU64,
-    /// Held by whoever changes `homes` and `attached`.
+    /// Ports that were detached and that somebody may still have in hand.
+    leaving: AtomicU64,
+    /// Held by whoever changes `homes`, `attached` and `leaving`.
     changing: Mutex<()>,
     /// All [`MAX_PORTS`] of them.
     ports: Box<[Port]>,
@@ -241,6 +252,7 @@ impl Switch {
             homes: table::Homes::new(),
             stations: table::Stations::new(),
             attached: AtomicU64::new(0),
+            leaving: AtomicU64::new(0),
             changing: Mutex::new(()),
             ports: (0..MAX_PORTS).map(|_| Port::new()).collect(),
         };
@@ -258,7 +270,8 @@ impl Switch {
             return Err(AttachError::Address);
         }
         let attached = self.attached.load(Ordering::Relaxed);
-        let free = PortId::card((attached >> PortId::FIRST_GUEST).trailing_ones() as usize);
+        let taken = attached | self.leaving.load(Ordering::Relaxed);
+        let free = PortId::card((taken >> PortId::FIRST_GUEST).trailing_ones() as usize);
         let port = free.ok_or(AttachError::Full)?;
         let state = &self.ports[port.index()];
         state.counters.reset();
@@ -271,7 +284,8 @@ impl Switch {
         Ok(port)
     }
 
-    /// Ends a guest's port. A core that is forwarding may still hand it a frame that it has in hand; [`Uplink::forget`] is the caller's.
+    /// Ends a guest's port. A core that is forwarding may still hand it a frame that it has in hand, so nobody else gets the port before it is
+    /// [`release`](Self::release)d; [`Uplink::forget`] is the caller's.
     pub fn detach(&self, port: PortId) {
         let _changing = self.changing.lock();
         let attached = self.attached.load(Ordering::Relaxed);
@@ -285,6 +299,13 @@ impl Switch {
             .swap(NOBODY, Ordering::Relaxed)
             .to_le_bytes();
         self.homes.remove(Mac([a, b, c, d, e, f]));
+        self.leaving.fetch_or(port.bit(), Ordering::Relaxed);
+    }
+
+    /// No core has a port that was detached in hand any more: another card may get it.
+    pub fn release(&self, port: PortId) {
+        let _changing = self.changing.lock();
+        self.leaving.fetch_and(!port.bit(), Ordering::Relaxed);
     }
 
     /// A port's counters.
@@ -399,8 +420,11 @@ impl Switch {
         Ok(())
     }
 
-    /// A frame to all guests' ports, but for the one that it came from.
+    /// A frame to all guests' ports, but for the one that it came from. What boards say to one another is none of the guests' business.
     fn to_guests(&self, from: PortId, frame: &Frame, ports: &impl Ports) {
+        if self.rules.cluster_udp.is_some() && self.rules.is_cluster(frame.transport()) {
+            return;
+        }
         let mut left = self.attached.load(Ordering::Acquire) & !from.bit();
         while left != 0 {
             let port = PortId(left.trailing_zeros() as u8);

@@ -227,6 +227,22 @@ fn nothing_that_is_sent_moves_a_guest() {
 }
 
 #[test]
+fn what_boards_say_to_one_another_is_not_for_guests() {
+    let s = Scene::new();
+    let group = Mac([1, 0, 0x5e, 72, 69, 65]);
+    for (ports, guests) in [([5000, 5000], 0), ([9, 5001], 0), ([9, 10], 3)] {
+        let heard = s.goes(UPLINK, &udp(group, outside(1), ports));
+        assert_eq!(heard[0], PortId::BOARD);
+        assert_eq!(heard.len(), 1 + guests);
+        let own = udp(group, BOARD, ports);
+        s.switch.send_own(&OwnFrame::new(&own).unwrap(), &s.ends);
+        let heard: Vec<PortId> = s.ends.got().into_iter().collect();
+        assert_eq!(heard[0], UPLINK);
+        assert_eq!(heard.len(), 1 + guests);
+    }
+}
+
+#[test]
 fn a_guest_leaves_and_comes_back() {
     let s = Scene::new();
     let [a, b, _] = s.cards[..] else { panic!() };
@@ -244,6 +260,12 @@ fn a_guest_leaves_and_comes_back() {
     );
     s.switch.detach(b);
     s.switch.detach(UPLINK);
+    // Somebody may still have the port in hand.
+    let other = s.switch.attach(guest(1)).unwrap();
+    assert_ne!(other, b);
+    s.switch.detach(other);
+    s.switch.release(b);
+    s.switch.release(other);
     assert_eq!(s.switch.attach(guest(1)), Ok(b));
     assert_eq!(s.goes(a, &frame(guest(1), guest(0))), [b]);
     s.loses(UPLINK, &frame(guest(0), guest(1)), Loss::Echo);
@@ -337,6 +359,7 @@ proptest! {
                 0..3 => s.cards[usize::from(from)],
                 3 if homes.contains_key(&guest(2)) => {
                     s.switch.detach(s.cards[2]);
+                    s.switch.release(s.cards[2]);
                     homes.remove(&guest(2));
                     continue;
                 }
