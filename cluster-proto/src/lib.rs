@@ -14,6 +14,7 @@
 
 pub mod agent;
 pub mod client;
+pub mod described;
 pub mod detector;
 pub mod first;
 pub mod ids;

@@ -11,7 +11,7 @@
 //! - [`volume`]: where guests' disks have their bytes.
 //! - [`frame`], [`gate`], [`switch`]: the network between guests, board and wire.
 //! - [`machine`]: the guest machine's map. - [`image`], [`fdt`]: a kernel's place in memory, and the device tree that it is given.
-//! - [`sched`]: which vCPU runs on which core.
+//! - [`sched`]: which vCPU runs on which core. - [`published`]: what all cores find without a lock.
 //! - [`record`]: a guest as bytes.
 //! - [`arch`]: system registers and assembly. - [`vcpu`], [`guest`]: the virtual machine put together.
 #![cfg_attr(not(test), no_std)]
@@ -37,6 +37,7 @@ pub mod lock;
 pub mod machine;
 pub mod memory;
 pub mod psci;
+pub mod published;
 pub mod record;
 pub mod sched;
 pub mod stage2;

@@ -1,18 +1,18 @@
 //! Which virtio devices a guest has, made from its description: disks first, then network cards, console and source of random numbers,
-//! each in the next slot.
+//! each in the next slot; and what of the board they take for that.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
-use cluster_proto::manifest::{Backing, Disk};
+use cluster_proto::manifest::{Backing, Disk, Name};
 use cluster_proto::package::{GuestView, ImageView};
-use el2_hyp::addr::BLOCK_2M;
+use el2_hyp::addr::{BLOCK_2M, Pa};
 use el2_hyp::device::virtio::block::{Block, Serial};
 use el2_hyp::device::virtio::entropy::Generator;
 use el2_hyp::frame::Mac;
 use el2_hyp::guest::Device;
-use el2_hyp::switch::AttachError;
+use el2_hyp::switch::{AttachError, PortId};
 use el2_hyp::volume::SECTOR_BYTES;
 use el2_hyp::volume::overlay::{BLOCK_BYTES, Overlay, OverlayError, OverlayMemory};
 
@@ -26,7 +26,7 @@ pub enum Unmade {
     /// A disk that makes no sense.
     Overlay(OverlayError),
     /// A volume.
-    Volume(cluster_proto::manifest::Name, NoVolume),
+    Volume(Name, NoVolume),
     /// A network card.
     Card(AttachError),
     /// There is no network.
@@ -53,11 +53,61 @@ impl fmt::Display for Unmade {
     }
 }
 
-/// The devices of guest number `id`.
-pub fn devices(id: usize, view: &GuestView<'static>) -> Result<Box<[Device]>, Unmade> {
+/// What of the board a guest has for itself.
+#[derive(Default)]
+pub struct Holdings {
+    /// Memory, in blocks of 2 MiB.
+    pub memory: Vec<Pa>,
+    /// Ports of the switch.
+    pub ports: Vec<PortId>,
+    volumes: Vec<Name>,
+}
+
+/// Blocks of memory that are given back at once.
+const BLOCKS_AT_ONCE: usize = 64;
+
+impl Holdings {
+    /// Nothing comes in by its ports any more.
+    pub fn detach(&self) {
+        if let Some(network) = net::network() {
+            self.ports.iter().for_each(|&port| network.detach(port));
+        }
+    }
+
+    /// Gives a part of it back, none of which any core has in hand; whether that was the last.
+    pub fn give_back(&mut self) -> bool {
+        for port in self.ports.drain(..) {
+            if let Some(network) = net::network() {
+                network.release(port);
+            }
+        }
+        for volume in self.volumes.drain(..) {
+            if let Some(disk) = disk::disk() {
+                disk.give_back(volume.as_str());
+            }
+        }
+        let left = self.memory.len().saturating_sub(BLOCKS_AT_ONCE);
+        memory::free_guest_ram(&self.memory[left..]);
+        self.memory.truncate(left);
+        left == 0
+    }
+
+    /// Gives all of it back, for a guest that did not come to be.
+    pub fn give_all_back(mut self) {
+        self.detach();
+        while !self.give_back() {}
+    }
+}
+
+/// The devices of guest number `id`. What they take of the board is added to `holdings`, also if that fails.
+pub fn devices(
+    id: usize,
+    view: &GuestView<'static>,
+    holdings: &mut Holdings,
+) -> Result<Box<[Device]>, Unmade> {
     let mut devices = Vec::new();
     for (disk, image) in view.guest.disks.iter().zip(&view.disks) {
-        devices.push(Device::block(block(disk, image.as_ref())?));
+        devices.push(Device::block(block(disk, image.as_ref(), holdings)?));
     }
     for nic in &view.guest.nics {
         let mac = Mac(nic.mac.octets());
@@ -65,6 +115,7 @@ pub fn devices(id: usize, view: &GuestView<'static>) -> Result<Box<[Device]>, Un
         let port = network
             .attach(id, devices.len(), mac)
             .map_err(Unmade::Card)?;
+        holdings.ports.push(port);
         devices.push(Device::network(mac, port));
     }
     if view.guest.virtio_console {
@@ -76,7 +127,11 @@ pub fn devices(id: usize, view: &GuestView<'static>) -> Result<Box<[Device]>, Un
     Ok(devices.into_boxed_slice())
 }
 
-fn block(disk: &Disk, image: Option<&ImageView<'static>>) -> Result<Block<'static>, Unmade> {
+fn block(
+    disk: &Disk,
+    image: Option<&ImageView<'static>>,
+    holdings: &mut Holdings,
+) -> Result<Block<'static>, Unmade> {
     let serial = Serial::new(disk.serial.as_str());
     match &disk.backing {
         Backing::Local { volume } => {
@@ -84,6 +139,7 @@ fn block(disk: &Disk, image: Option<&ImageView<'static>>) -> Result<Block<'stati
             let taken = taken.and_then(|disk| disk.take(volume.as_str()));
             let (extent, read_only, limits) =
                 taken.map_err(|why| Unmade::Volume(volume.clone(), why))?;
+            holdings.volumes.push(volume.clone());
             let read_only = read_only || disk.read_only;
             Ok(Block::local(extent, limits, read_only, serial))
         }
@@ -91,7 +147,7 @@ fn block(disk: &Disk, image: Option<&ImageView<'static>>) -> Result<Block<'stati
             let image = image.map_or(&[][..], |image| image.bytes);
             let sectors = u64::from(size.sectors());
             let room = overlay.as_ref().map_or(0, |mib| u64::from(mib.get()) << 20);
-            let memory = overlay_memory(sectors, room)?;
+            let memory = overlay_memory(sectors, room, holdings)?;
             let overlay = Overlay::new(image, sectors, memory).map_err(Unmade::Overlay)?;
             Ok(Block::ephemeral(overlay, disk.read_only, serial))
         }
@@ -99,11 +155,16 @@ fn block(disk: &Disk, image: Option<&ImageView<'static>>) -> Result<Block<'stati
 }
 
 /// Memory for `room` bytes of what a guest writes to a disk of so many sectors, and for the map of its blocks.
-fn overlay_memory(sectors: u64, room: u64) -> Result<OverlayMemory, Unmade> {
+fn overlay_memory(
+    sectors: u64,
+    room: u64,
+    holdings: &mut Holdings,
+) -> Result<OverlayMemory, Unmade> {
     let size = (sectors * SECTOR_BYTES).next_multiple_of(BLOCK_BYTES);
     let all = Overlay::memory_for(sectors).ok_or(Unmade::Overlay(OverlayError::Size))?;
     let bytes = (all - size + room.min(size)).next_multiple_of(BLOCK_2M);
     let blocks = memory::allocate_guest_ram(bytes).ok_or(Unmade::Memory(bytes >> 20))?;
-    // SAFETY: the blocks were just taken for this disk, for as long as the board runs, and the identity map covers them.
+    holdings.memory.extend(&blocks);
+    // SAFETY: the blocks were just taken for this disk, and are given back when it is gone; the identity map covers them.
     Ok(unsafe { OverlayMemory::new(blocks.into_boxed_slice()) })
 }

@@ -2,27 +2,43 @@
 
 use core::sync::atomic::Ordering;
 
+use el2_hyp::arch::timer;
 use el2_hyp::guest::Leave;
-use el2_hyp::host::{Host, HostInterrupt};
+use el2_hyp::host::Host;
 use el2_hyp::sched::EntityId;
 
+use crate::guests::Work;
 use crate::host::CoreHost;
-use crate::{guests, interrupts, operator, queue};
+use crate::{guests, operator, queue};
+
+/// A core that puts a guest into memory, and has a vCPU to run as well, does both in turns of this, in microseconds.
+const TURN_US: u64 = 1000;
 
 /// Runs this core.
 pub fn run(host: &CoreHost) -> ! {
     let own = host.per_core();
+    let turn = timer::frequency() * TURN_US / 1_000_000;
+    let mut work: Option<Work> = None;
     loop {
-        if guests::start_next(host) {
-            continue;
-        }
+        // SAFETY: the core is here with nothing in hand but what it puts into memory.
+        unsafe { host.pass() };
         if own.console.swap(false, Ordering::SeqCst) {
             operator::serve(host);
         }
         own.reschedule.store(false, Ordering::SeqCst);
         host.serve_devices();
+        work = match work.or_else(guests::next_work) {
+            Some(work) => work.go_on(host, timer::now() + turn),
+            None => None,
+        };
+        let work_at = match work {
+            Some(_) => timer::now() + turn,
+            None => u64::MAX,
+        };
+        own.work_at.store(work_at, Ordering::Relaxed);
         match queue::pick(host.core()) {
             Some(entity) => run_entity(host, entity),
+            None if work.is_some() => {}
             None => idle(host),
         }
     }
@@ -33,7 +49,7 @@ fn run_entity(host: &CoreHost, entity: EntityId) {
     let slot = guests::find(guest).expect("only vCPUs of guests are in the queue");
     let own = host.per_core();
     own.set_current(Some(entity));
-    own.shared.store(queue::is_shared(), Ordering::Relaxed);
+    own.shared.store(host.wants_sharing(), Ordering::Relaxed);
     host.rearm();
     guests::note_first_entry();
     let leave = slot.guest.run(host, vcpu);
@@ -43,11 +59,16 @@ fn run_entity(host: &CoreHost, entity: EntityId) {
         Leave::Parked(until) => {
             queue::park(entity, until, || slot.guest.vcpus()[vcpu].has_attention());
         }
-        Leave::Off => queue::turn_off(entity, || slot.guest.is_on_pending(vcpu)),
-        Leave::Stopped => {
-            if queue::turn_off_for_good(entity) {
-                guests::finish(host, slot);
+        Leave::Off => {
+            queue::turn_off(entity, || slot.guest.is_on_pending(vcpu));
+            // Its guest may have been ended meanwhile, and this have been the last to leave.
+            if slot.guest.is_stopping() {
+                guests::finish(slot);
             }
+        }
+        Leave::Stopped => {
+            queue::turn_off_for_good(entity);
+            guests::finish(slot);
         }
     }
 }
@@ -57,8 +78,5 @@ fn idle(host: &CoreHost) {
     host.rearm();
     // SAFETY: interrupts are masked at EL2, so that one that is pending only ends the wait.
     unsafe { core::arch::asm!("dsb sy", "wfi", options(nostack)) };
-    if host.interrupt() == HostInterrupt::VirtualTimer {
-        // It came too late for a vCPU that has left; active, it would keep the next one's from coming.
-        host.deactivate(interrupts::virtual_timer());
-    }
+    host.take_interrupt();
 }

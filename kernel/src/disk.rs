@@ -147,7 +147,7 @@ fn read_now(device: &mut VirtioDisk, first: Sector, to: Segment) -> Result<(), &
 }
 
 impl BoardDisk {
-    /// Gives a volume to a guest for good: its extent, whether it is only for reading, and what the disk can do.
+    /// Gives a volume to a guest, until it is [given back](Self::give_back): its extent, whether it is only for reading, and what the disk can do.
     pub fn take(&self, name: &str) -> Result<(Extent, bool, Limits), NoVolume> {
         let table = self.table.as_ref().ok_or(NoVolume::NoTable)?;
         let name = Label::new(name).ok_or(NoVolume::Unknown)?;
@@ -159,6 +159,11 @@ impl BoardDisk {
         taken.push(name);
         let read_only = volume.is_read_only() || self.device.lock().is_read_only();
         Ok((volume.extent(), read_only, self.limits))
+    }
+
+    /// A guest that had a volume is gone.
+    pub fn give_back(&self, name: &str) {
+        self.taken.lock().retain(|taken| taken.as_str() != name);
     }
 
     /// The disk's interrupt: core 0 will look.

@@ -2,14 +2,14 @@
 
 use core::sync::atomic::Ordering;
 
-use el2_hyp::arch::timer;
+use el2_hyp::arch::{regs, timer};
 use el2_hyp::device::pl011::Sink;
 use el2_hyp::host::{Host, HostInterrupt};
 use platform::gic::{GicError, KICK};
 
 use crate::interrupts::{self, Interrupts};
 use crate::percore::{self, PerCore};
-use crate::{console, disk, fault, net, queue};
+use crate::{agent, alone, console, disk, fault, guests, net, queue};
 
 /// The board, seen from one core.
 pub struct CoreHost {
@@ -46,7 +46,22 @@ impl CoreHost {
             Some(disk) if self.core == 0 && disk.is_due() => 0,
             _ => u64::MAX,
         };
-        let first = guest.min(queue).min(network).min(disk);
+        let guests = match self.core {
+            0 => guests::next_due(),
+            _ => u64::MAX,
+        };
+        let agent = match self.core {
+            0 => agent::next_event(),
+            _ => u64::MAX,
+        };
+        let work = self.per_core.work_at.load(Ordering::Relaxed);
+        let first = guest
+            .min(queue)
+            .min(network)
+            .min(disk)
+            .min(guests)
+            .min(agent)
+            .min(work);
         timer::arm_el2((first != u64::MAX).then_some(first));
     }
 
@@ -65,6 +80,46 @@ impl CoreHost {
         {
             network.serve(self);
         }
+        if guests::next_due() <= timer::now() {
+            guests::tend(self);
+        }
+        if agent::is_member() {
+            if agent::is_due() {
+                agent::serve(self);
+            }
+        } else if guests::has_news() {
+            alone::serve();
+        }
+    }
+
+    /// Between two steps of something long: takes the interrupts that wait, and does what is due for the board.
+    pub fn look_up(&self) {
+        while regs::interrupt_waits() {
+            self.take_interrupt();
+        }
+        self.serve_devices();
+    }
+
+    /// Takes an interrupt while no vCPU is loaded.
+    pub fn take_interrupt(&self) {
+        if self.interrupt() == HostInterrupt::VirtualTimer {
+            // It came too late for a vCPU that has left; active, it would keep the next one's from coming.
+            self.deactivate(interrupts::virtual_timer());
+        }
+    }
+
+    /// Whether a vCPU that waits should leave this core: there are too many of them, or the core has other work.
+    pub fn wants_sharing(&self) -> bool {
+        queue::is_shared() || self.per_core.work_at.load(Ordering::Relaxed) != u64::MAX
+    }
+
+    /// This core has nothing in hand that it found among the guests, but for one that stays.
+    ///
+    /// # Safety
+    /// That is so: the one that it keeps is a guest that it runs, or puts into memory.
+    pub unsafe fn pass(&self) {
+        // SAFETY: this core calls. A guest is not withdrawn while a vCPU of it runs, or while a core puts it into memory.
+        unsafe { percore::LAPS.pass(self.core.into()) };
     }
 
     /// An interrupt of the board's own.
@@ -139,9 +194,13 @@ impl Host for CoreHost {
     fn should_leave(&self) -> bool {
         self.per_core.reschedule.store(false, Ordering::SeqCst);
         self.serve_devices();
+        // SAFETY: a vCPU on its core asks, with nothing in hand but its guest.
+        unsafe { self.pass() };
         let leave = self.per_core.console.load(Ordering::SeqCst)
             || queue::should_yield(self.core)
-            || self.is_shared() != queue::is_shared();
+            || guests::is_work_waiting()
+            || self.per_core.work_at.load(Ordering::Relaxed) <= timer::now()
+            || self.is_shared() != self.wants_sharing();
         if !leave {
             self.rearm();
         }

@@ -5,13 +5,17 @@
 //! - [`console`]: the board's line, shared with its guests. - [`fault`]: when EL2 itself fails.
 //! - [`smp`]: the cores. - [`interrupts`], [`percore`], [`queue`]: what they share. - [`power`]: the switch. - [`random`]: random numbers.
 //! - [`host`]: the board as its guests need it. - [`guests`], [`assemble`], [`place`]: guests from the boot package, with their devices, into memory.
+//! - [`alone`]: what becomes of guests when no cluster decides.
 //! - [`devices`], [`net`], [`disk`]: the board's own card and disk, and what they are for.
+//! - [`agent`]: the board's part in its cluster. - [`images`]: what guests are started from.
 //! - [`operator`]: what is asked for at the console. - [`core_loop`]: what every core does for ever.
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
+mod agent;
+mod alone;
 mod assemble;
 mod boot;
 mod console;
@@ -21,6 +25,7 @@ mod disk;
 mod fault;
 mod guests;
 mod host;
+mod images;
 mod interrupts;
 mod memory;
 mod net;
@@ -102,11 +107,16 @@ extern "C" fn kernel_main(tree_address: usize, started_at: u64) -> ! {
         }
     };
     start_devices(&tree, package.as_ref());
-    if let Some(package) = &package {
-        guests::make_all(package, hardware, virtual_cpu_interface(&tree));
+    guests::initialise(hardware, virtual_cpu_interface(&tree));
+    let member = package.as_ref().is_some_and(agent::is_for_member);
+    if let Some(package) = package.as_ref().filter(|_| !member) {
+        alone::start_package(package);
     }
     smp::start_others(&tree);
     info!("{} cores", smp::running());
+    if let Some(package) = package.as_ref().filter(|_| member) {
+        agent::initialise(package, hardware);
+    }
     queue::initialise();
     BOOTED.call_once(|| interface);
     core_loop::run(&host)
@@ -128,6 +138,7 @@ fn start_devices(tree: &Tree, package: Option<&Package<'static>>) {
         ipv4: board
             .and_then(|board| board.address)
             .map(|place| (place.address().octets(), place.prefix())),
+        member: package.is_some_and(agent::is_for_member),
     };
     net::initialise(found.card, addresses);
     disk::initialise(found.disk);

@@ -6,7 +6,7 @@ use el2_hyp::guest::Stop;
 
 use crate::console::{self, Command};
 use crate::host::CoreHost;
-use crate::{guests, info, memory, net, percore, power};
+use crate::{agent, alone, guests, info, memory, net, percore, power};
 
 /// Sees to everything that has come in on the line.
 pub fn serve(host: &CoreHost) {
@@ -15,6 +15,19 @@ pub fn serve(host: &CoreHost) {
             if let Some(slot) = guests::find(guest) {
                 // A guest that does not read loses what its FIFO cannot hold, as on a real line.
                 let _ = slot.guest.receive(host, byte);
+            }
+        }
+        Command::Freeze { .. } | Command::Restart { .. } if agent::is_member() => {
+            info!("the cluster decides over this board's guests: see 'hearth guest --help'");
+        }
+        Command::Freeze { guest } => {
+            if let Some(slot) = guests::find(guest) {
+                alone::freeze_or_resume(slot);
+            }
+        }
+        Command::Restart { guest } => {
+            if let Some(slot) = guests::find(guest) {
+                alone::make_anew(host, slot);
             }
         }
         Command::Status => tell_status(),
@@ -36,10 +49,11 @@ fn tell_status() {
         memory::heap_used(),
     );
     for slot in guests::all() {
-        let state = if slot.running.load(Ordering::Acquire) {
-            "running"
-        } else {
-            "stopped"
+        let id = slot.guest.id;
+        let state = match (guests::is_running(id), guests::is_frozen(id)) {
+            (true, false) => "running",
+            (true, true) => "frozen",
+            _ => "stopped",
         };
         let starts = slot.starts.load(Ordering::Relaxed);
         info!(
@@ -47,6 +61,7 @@ fn tell_status() {
             slot.guest.name
         );
     }
+    agent::tell_status();
     if let Some(network) = net::network() {
         network.tell_status();
     }

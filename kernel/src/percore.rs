@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use el2_hyp::arch::config;
+use el2_hyp::published::Laps;
 use el2_hyp::sched::EntityId;
 
 use crate::interrupts;
@@ -16,6 +17,8 @@ pub struct PerCore {
     pub console: AtomicBool,
     /// When the loaded vCPU needs EL2's timer; `u64::MAX` for never.
     pub guest_deadline: AtomicU64,
+    /// When the core goes on with a guest that it puts into memory; `u64::MAX` if there is none.
+    pub work_at: AtomicU64,
     /// Whether waits of the loaded vCPU trap.
     pub shared: AtomicBool,
     /// The vCPU that is loaded, plus one; zero for none.
@@ -29,11 +32,15 @@ static CORES: [PerCore; MAX_CORES] = [const {
         reschedule: AtomicBool::new(false),
         console: AtomicBool::new(false),
         guest_deadline: AtomicU64::new(u64::MAX),
+        work_at: AtomicU64::new(u64::MAX),
         shared: AtomicBool::new(false),
         current: AtomicU32::new(0),
         instructions: AtomicU64::new(0),
     }
 }; MAX_CORES];
+
+/// How often each core has had no guest in hand but the one that it runs or puts into memory.
+pub static LAPS: Laps<MAX_CORES> = Laps::new();
 
 /// A core's.
 pub fn of(core: usize) -> &'static PerCore {

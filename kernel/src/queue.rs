@@ -131,10 +131,43 @@ pub fn turn_off(entity: EntityId, is_on_again: impl Fn() -> bool) {
     update_shared(&queue);
 }
 
-/// The running vCPU of a stopping guest is off; whether it was the last of its guest.
-pub fn turn_off_for_good(entity: EntityId) -> bool {
+/// The running vCPU of a stopping guest is off.
+pub fn turn_off_for_good(entity: EntityId) {
     let mut queue = QUEUE.lock();
     queue.off(entity, timer::now());
     update_shared(&queue);
-    queue.all_off(places(guest_and_vcpu(entity).0))
+}
+
+/// Whether all vCPUs of a guest are off.
+pub fn are_all_off(guest: usize) -> bool {
+    QUEUE.lock().all_off(places(guest))
+}
+
+/// Takes a guest's vCPUs off the cores, soon, and keeps them off.
+pub fn hold(guest: usize) {
+    let mut queue = QUEUE.lock();
+    let kicks = queue.hold(places(guest));
+    update_shared(&queue);
+    drop(queue);
+    kick(kicks);
+}
+
+/// Lets a guest's vCPUs have cores again.
+pub fn release(guest: usize) {
+    let mut queue = QUEUE.lock();
+    let kicks = queue.release(places(guest), timer::now());
+    update_shared(&queue);
+    drop(queue);
+    kick(kicks);
+}
+
+/// Whether no core runs a vCPU of a guest.
+pub fn is_at_rest(guest: usize) -> bool {
+    QUEUE.lock().is_at_rest(places(guest))
+}
+
+fn kick(cores: impl Iterator<Item = CoreId>) {
+    for core in cores {
+        percore::reschedule(usize::from(core.0));
+    }
 }

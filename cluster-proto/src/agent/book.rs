@@ -7,13 +7,15 @@ use crate::ids::BoardId;
 use crate::limits::OPERATORS;
 use crate::wire::frame::{ALL, Party, Recipient};
 
-/// An IPv4 address and a UDP port.
+/// Where somebody is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
-    /// The address.
+    /// The IPv4 address.
     pub address: [u8; 4],
-    /// The port.
+    /// The UDP port.
     pub port: u16,
+    /// The Ethernet address behind that, so that a board that sends has nobody to ask and nothing to wait for; zeros where a socket sees to it.
+    pub station: [u8; 6],
 }
 
 /// Where a frame is to go.
@@ -124,10 +126,12 @@ mod tests {
     const HERE: Endpoint = Endpoint {
         address: [10, 7, 0, 1],
         port: 7266,
+        station: [0; 6],
     };
     const THERE: Endpoint = Endpoint {
         address: [10, 7, 0, 2],
         port: 9,
+        station: [2, 0, 0, 0, 0, 1],
     };
 
     fn frame_of(sender: u8) -> [u8; 28] {

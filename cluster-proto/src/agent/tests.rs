@@ -32,12 +32,14 @@ const KEY: [u8; 32] = [9; 32];
 const TOOL: Endpoint = Endpoint {
     address: [10, 7, 0, 254],
     port: 4_711,
+    station: [0; 6],
 };
 
 fn home(board: usize) -> Endpoint {
     Endpoint {
         address: [10, 7, 0, board as u8 + 1],
         port: 7_266,
+        station: [0; 6],
     }
 }
 
@@ -741,6 +743,7 @@ fn strangers_and_noise_change_nothing() {
     let stranger = Endpoint {
         address: [10, 7, 0, 66],
         port: 7_266,
+        station: [0; 6],
     };
     let frames: Vec<_> = lab.world.wire.iter().map(|frame| frame.3.clone()).collect();
     for mut frame in frames {

@@ -152,7 +152,9 @@ fn close_newer_features() {
     }
 }
 
-fn midr() -> u64 {
+/// MIDR_EL1: what kind of core this is.
+#[must_use]
+pub fn midr() -> u64 {
     let midr;
     // SAFETY: reading an ID register has no effect.
     unsafe { asm!("mrs {}, midr_el1", out(reg) midr, options(nomem, nostack, preserves_flags)) };

@@ -10,6 +10,7 @@
 //!
 //! Read on in [`layers`] (headers), [`offload`] (what guests may leave to the device), [`segment`] (the cutting), [`checksum`].
 
+pub mod announce;
 pub mod checksum;
 pub mod layers;
 pub mod offload;
@@ -21,6 +22,7 @@ use crate::device::virtio::chain::{Reader, Segment};
 use crate::memory::GuestMemory;
 use crate::memory::copy::copy_slice;
 
+pub use announce::announcement;
 pub use layers::{Layers, Mac, Network, Transport};
 pub use offload::{Malformed, Offload, Taken, VirtioNetHeader};
 pub use segment::Finished;

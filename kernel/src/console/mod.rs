@@ -6,6 +6,7 @@
 //! A core that faults cannot wait for a lock: [`emergency`] writes past all of this.
 
 mod mux;
+mod record;
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -71,12 +72,24 @@ pub fn add_guest(guest: usize, name: &str) {
     LINE.lock().mux.add_guest(guest, name);
 }
 
+/// A guest is gone, and its place on the line free.
+pub fn remove_guest(guest: usize) {
+    let mut line = LINE.lock();
+    line.mux.remove_guest(guest);
+    line.drain();
+}
+
 /// A byte of a guest's output.
 #[inline]
 pub fn put(guest: usize, byte: u8) {
     let mut line = LINE.lock();
     line.mux.put(guest, byte);
     line.drain();
+}
+
+/// What a guest said from byte `from` of its life's on, into `to`: the position of the first byte, and how many there are. None if it has no place.
+pub fn read(guest: usize, from: u64, to: &mut [u8]) -> Option<(u64, usize)> {
+    LINE.lock().mux.read(guest, from, to)
 }
 
 /// Whether a guest should wait with more output.

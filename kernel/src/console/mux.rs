@@ -9,14 +9,14 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use heapless::Deque;
 
+use super::record::Record;
+
 /// Guests that have a place, at most.
 pub const GUESTS: usize = 64;
 /// What waits for the line.
 const QUEUE: usize = 16 << 10;
 /// A guest in focus waits once this much does, so that the board's own messages still fit.
 const QUEUE_FOR_GUESTS: usize = QUEUE - (2 << 10);
-/// What is kept of a guest that is not looked at.
-const BACKLOG: usize = 16 << 10;
 /// A line that is longer is shown in pieces.
 const LINE: usize = 240;
 
@@ -42,6 +42,16 @@ pub enum Command {
         /// The byte.
         byte: u8,
     },
+    /// Freeze the guest in focus, or let it go on.
+    Freeze {
+        /// Which guest.
+        guest: usize,
+    },
+    /// Destroy the guest in focus, and make it anew.
+    Restart {
+        /// Which guest.
+        guest: usize,
+    },
     /// Tell how the board is.
     Status,
     /// Turn the board off.
@@ -50,7 +60,9 @@ pub enum Command {
 
 struct Guest {
     name: String,
-    backlog: Deque<u8, BACKLOG>,
+    record: Record,
+    /// Up to where it was shown.
+    shown: u64,
     line: heapless::Vec<u8, LINE>,
 }
 
@@ -107,12 +119,22 @@ impl Mux {
     }
 
     pub fn add_guest(&mut self, guest: usize, name: &str) {
-        let backlog = Deque::new();
         self.guests[guest] = Some(Box::new(Guest {
             name: name.into(),
-            backlog,
+            record: Record::new(),
+            shown: 0,
             line: heapless::Vec::new(),
         }));
+    }
+
+    /// Takes a guest's place away. What it said of a line that it did not end is shown if all lines are.
+    pub fn remove_guest(&mut self, guest: usize) {
+        let begun =
+            |guest: &Option<Box<Guest>>| guest.as_ref().is_some_and(|it| !it.line.is_empty());
+        if begun(&self.guests[guest]) {
+            self.show_line(guest);
+        }
+        self.guests[guest] = None;
     }
 
     /// The board's own voice. It begins a line of its own.
@@ -126,13 +148,16 @@ impl Mux {
     /// A byte that a guest says.
     #[inline]
     pub fn put(&mut self, guest: usize, byte: u8) {
-        match self.mode {
-            Mode::Focus if guest == self.focus => self.push(byte),
-            Mode::Focus => {
-                if let Some(guest) = &mut self.guests[guest] {
-                    push_over(&mut guest.backlog, byte);
-                }
+        let is_shown = self.mode == Mode::All || guest == self.focus;
+        if let Some(guest) = &mut self.guests[guest] {
+            guest.record.push(byte);
+            if is_shown {
+                guest.shown = guest.record.said();
             }
+        }
+        match self.mode {
+            Mode::Focus if is_shown => self.push(byte),
+            Mode::Focus => {}
             Mode::All => self.put_in_line(guest, byte),
         }
     }
@@ -171,6 +196,17 @@ impl Mux {
         self.guests[index] = Some(guest);
     }
 
+    /// What a guest said from byte `from` on, into `to`: the position of the first byte, and how many there are.
+    pub fn read(&self, guest: usize, from: u64, to: &mut [u8]) -> Option<(u64, usize)> {
+        let record = &self.guests.get(guest)?.as_ref()?.record;
+        let first = record.kept_from(from);
+        let count = (record.said() - first).min(to.len() as u64);
+        for (position, byte) in (first..first + count).zip(to) {
+            *byte = record.byte(position);
+        }
+        Some((first, count as usize))
+    }
+
     /// Whether a guest should wait: only one that has the line can make it wait.
     #[inline]
     pub fn is_full(&self, guest: usize) -> bool {
@@ -200,6 +236,8 @@ impl Mux {
                 self.mode = Mode::All;
                 self.push_text(b"\n[all guests]\n");
             }
+            b'f' => return Some(Command::Freeze { guest: self.focus }),
+            b'r' => return Some(Command::Restart { guest: self.focus }),
             b's' => return Some(Command::Status),
             b'q' => return Some(Command::PowerOff),
             _ => self.push_text(HELP),
@@ -225,15 +263,16 @@ impl Mux {
         self.push_text(b"\n[");
         self.push_text(guest.name.as_bytes());
         self.push_text(b"]\n");
-        while let Some(byte) = guest.backlog.pop_front() {
-            self.push(byte);
+        for position in guest.record.kept_from(guest.shown)..guest.record.said() {
+            self.push(guest.record.byte(position));
         }
+        guest.shown = guest.record.said();
         self.guests[index] = Some(guest);
     }
 }
 
 /// What the escape key offers.
-const HELP: &[u8] = b"\n[Ctrl-] 1..9: that guest's console, n: the next one's, a: all at once, s: status, q: turn the board off]\n";
+const HELP: &[u8] = b"\n[Ctrl-] 1..9: that guest's console, n: the next one's, a: all at once, f: freeze it or let it go on, r: make it anew, s: status, q: turn the board off]\n";
 
 /// A queue that drops its oldest when full.
 #[inline]

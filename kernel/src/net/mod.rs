@@ -1,7 +1,7 @@
 //! The board's Ethernet: one switch, with the network card behind the output gate, the guests' cards, and the board's own station.
 //!
 //! - here: the parts and who serves them. - [`ports`]: the switch's ports. - [`card`]: the board's card as the uplink drives it.
-//! - [`station`]: the board's own address.
+//! - [`station`]: the board's own address. - [`datagram`]: what it says to other boards of its cluster.
 //!
 //! **Who does the work.** A guest's frames are forwarded by the core on which its vCPU said that there are some. What comes in from the wire
 //! is looked at by core 0, which has the card's interrupt: it takes a batch, and if there is more, it lets its guest run on for a
@@ -11,6 +11,7 @@
 //! uplink, the station's inbox.
 
 pub mod card;
+pub mod datagram;
 pub mod ports;
 pub mod station;
 
@@ -18,9 +19,10 @@ use alloc::boxed::Box;
 use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use cluster_proto::agent::book::{Destination, Endpoint};
 use el2_hyp::arch::timer;
 use el2_hyp::frame::{Frame, Mac};
-use el2_hyp::gate::{Authority, Ticks};
+use el2_hyp::gate::Ticks;
 use el2_hyp::host::Network as _;
 use el2_hyp::lock::Mutex;
 use el2_hyp::switch::{
@@ -52,7 +54,7 @@ pub struct Network {
     /// Something waits in the station's inbox.
     station_called: AtomicBool,
     cards: GuestCards,
-    authority: Authority,
+    own: Option<datagram::Own>,
 }
 
 /// The board's card.
@@ -77,6 +79,8 @@ pub struct Addresses {
     pub mac: Option<Mac>,
     /// The IPv4 address and how many of its bits are the network's.
     pub ipv4: Option<([u8; 4], u8)>,
+    /// Whether the board belongs to a cluster, whose frames no guest may send.
+    pub member: bool,
 }
 
 /// Puts the network together. Without a card guests still reach one another.
@@ -85,22 +89,31 @@ pub fn initialise(card: Option<Opened<Card>>, addresses: Addresses) {
     let mac = addresses.mac.or(own).unwrap_or_else(random_mac);
     let seed = u64::from_le_bytes(random::draw());
     NETWORK.call_once(|| Network {
-        switch: make_switch(mac),
+        switch: make_switch(mac, addresses.member),
         wire: card.map(make_wire),
         station: Mutex::new(Station::new(mac.0, addresses.ipv4, seed)),
         station_due: AtomicU64::new(0),
         station_called: AtomicBool::new(true),
         cards: GuestCards::new(),
-        authority: Authority::new(),
+        own: addresses.ipv4.map(|(address, _)| datagram::Own {
+            station: mac.0,
+            address,
+        }),
     });
 }
 
 // Each is so large that two of them on their way to the heap would not fit on the stack beside one another.
 
 #[inline(never)]
-fn make_switch(mac: Mac) -> Box<Switch> {
+fn make_switch(mac: Mac, member: bool) -> Box<Switch> {
     let hertz = NonZeroU64::new(timer::frequency()).expect("a counter that counts");
-    Box::new(Switch::new(mac, hertz, Rules::default()))
+    Box::new(Switch::new(
+        mac,
+        hertz,
+        Rules {
+            cluster_udp: member.then_some(datagram::PORT..=datagram::PORT),
+        },
+    ))
 }
 
 #[inline(never)]
@@ -129,7 +142,8 @@ fn ticks(us: u64) -> u64 {
     us * timer::frequency() / 1_000_000
 }
 
-fn microseconds(ticks: u64) -> u64 {
+/// So many ticks of the counter in microseconds.
+pub fn microseconds(ticks: u64) -> u64 {
     let frequency = timer::frequency();
     ticks / frequency * 1_000_000 + ticks % frequency * 1_000_000 / frequency
 }
@@ -140,6 +154,59 @@ impl Network {
         let port = self.switch.attach(mac)?;
         self.cards.set(port, guest, slot);
         Ok(port)
+    }
+
+    /// A guest's port is gone: nothing comes in or goes out by it. Some core may still have it in hand.
+    pub fn detach(&self, port: PortId) {
+        self.cards.clear(port);
+        self.switch.detach(port);
+        if let Some(wire) = &self.wire {
+            wire.uplink.lock().forget(port);
+        }
+    }
+
+    /// No core has a port that is gone in hand any more.
+    pub fn release(&self, port: PortId) {
+        self.switch.release(port);
+    }
+
+    /// Whether the board can speak to its cluster.
+    pub fn is_member(&self) -> bool {
+        crate::agent::is_member() && self.own.is_some()
+    }
+
+    /// Gives the next datagram for the board's part in its cluster to `take`: from where, and its bytes. None if there is none; frames that are none are
+    /// dropped.
+    pub fn next_datagram(
+        &self,
+        room: &mut [u8; station::FRAME_BYTES],
+    ) -> Option<(Endpoint, usize)> {
+        let own = self.own?;
+        loop {
+            let read = station::CLUSTER_INBOX.lock().take(|frame| {
+                let (from, bytes) = datagram::read(frame, own)?;
+                room[..bytes.len()].copy_from_slice(bytes);
+                Some((from, bytes.len()))
+            })?;
+            if read.is_some() {
+                return read;
+            }
+        }
+    }
+
+    /// Whether a datagram waits.
+    pub fn has_datagram(&self) -> bool {
+        !station::CLUSTER_INBOX.lock().is_empty()
+    }
+
+    /// Sends a datagram to the cluster. One that finds no room is lost, as frames are. `view` is finished by the caller.
+    pub fn send_datagram(&self, to: Destination, bytes: &[u8], view: &View<'_>) {
+        let Some(own) = self.own else { return };
+        let mut frame = [0; station::FRAME_BYTES];
+        let length = datagram::write(to, own, bytes, &mut frame);
+        if let Ok(frame) = OwnFrame::new(&frame[..length]) {
+            self.switch.send_own(&frame, view);
+        }
     }
 
     /// Tells the operator what passed each port.

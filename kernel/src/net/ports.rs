@@ -9,7 +9,7 @@ use el2_hyp::frame::{Frame, MAX_WIRE, Malformed};
 use el2_hyp::host;
 use el2_hyp::switch::{Delivery, Forwarded, Loss, MAX_GUEST_CARDS, OwnFrame, PortId, Ports};
 
-use super::{Network, now, station};
+use super::{Network, datagram, now, station};
 use crate::guests;
 use crate::host::CoreHost;
 
@@ -29,6 +29,12 @@ impl GuestCards {
     pub fn set(&self, port: PortId, guest: usize, slot: usize) {
         let card = port.card_index().expect("a guest's port");
         self.0[card].store((guest << 8 | slot) as u16, Ordering::Release);
+    }
+
+    /// Says that a port is nobody's.
+    pub fn clear(&self, port: PortId) {
+        let card = port.card_index().expect("a guest's port");
+        self.0[card].store(NOBODY, Ordering::Release);
     }
 
     /// The guest and its slot.
@@ -124,10 +130,13 @@ impl Ports for View<'_> {
         let Some(wire) = &self.network.wire else {
             return Delivery::Lost(Loss::Down);
         };
-        // No cluster decides here yet who may speak.
-        let permit = self.network.authority.always();
+        let Some((guest, _)) = self.network.cards.find(from) else {
+            return Delivery::Lost(Loss::Down);
+        };
         self.sent.set(true);
         let mut uplink = wire.uplink.lock();
+        // From here to the doorbell, at the end of the batch, nothing comes in between: interrupts are masked.
+        let permit = guests::gate(guest).permit();
         uplink.send(&permit, now(), from, frame).into()
     }
 
@@ -145,6 +154,8 @@ impl Ports for View<'_> {
     }
 
     fn board(&self, frame: &Frame) -> Delivery {
+        // The core that takes frames from the wire looks after the cluster's right away; for the others the station is called.
+        let member = self.network.is_member();
         let mut room = [0; MAX_WIRE];
         let mut finished = frame.finish();
         let mut delivery = Delivery::Done;
@@ -152,8 +163,14 @@ impl Ports for View<'_> {
             let Some(length) = finished.write_next(&mut room) else {
                 break;
             };
+            let inbox = if member && datagram::is_for_cluster(&room[..length]) {
+                &station::CLUSTER_INBOX
+            } else {
+                self.called.set(true);
+                &station::INBOX
+            };
             let put = length <= station::FRAME_BYTES
-                && station::INBOX.lock().put(|bytes| {
+                && inbox.lock().put(|bytes| {
                     bytes[..length].copy_from_slice(&room[..length]);
                     length
                 });
@@ -161,7 +178,6 @@ impl Ports for View<'_> {
                 delivery = Delivery::Lost(Loss::NoBuffers);
             }
         }
-        self.called.set(true);
         delivery
     }
 }

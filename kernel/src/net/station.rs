@@ -3,6 +3,7 @@
 //! Frames for the board are left in an inbox by whatever core forwards them; core 0 lets `smoltcp` look at them, and what that wants
 //! to say is left in an outbox, to be forwarded with no lock of the station's held.
 
+use super::datagram;
 use el2_hyp::lock::Mutex;
 use smoltcp::iface::{Config, Interface, PollIngressSingleResult, SocketSet};
 use smoltcp::phy::{Checksum, Device, DeviceCapabilities, Medium, RxToken, TxToken};
@@ -32,6 +33,11 @@ impl Frames {
         }
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
     /// Has `write` put a frame behind the others, and return its length; false where there is no room.
     pub fn put(&mut self, write: impl FnOnce(&mut [u8]) -> usize) -> bool {
         if self.count == WAITING {
@@ -43,6 +49,15 @@ impl Frames {
         self.lengths[place] = length as u16;
         self.count += 1;
         true
+    }
+
+    /// Gives the first frame to `take`, if there is one.
+    pub fn take<R>(&mut self, take: impl FnOnce(&[u8]) -> R) -> Option<R> {
+        let taken = self.first().map(take);
+        if taken.is_some() {
+            self.drop_first();
+        }
+        taken
     }
 
     /// The first frame.
@@ -59,6 +74,8 @@ impl Frames {
 
 /// What has come for the board.
 pub static INBOX: Mutex<Frames> = Mutex::new(Frames::new());
+/// What has come for the board's part in its cluster: apart, so that nothing else takes its room.
+pub static CLUSTER_INBOX: Mutex<Frames> = Mutex::new(Frames::new());
 /// What the board wants to send. The station's alone; it is far too large for a stack.
 static OUTBOX: Mutex<Frames> = Mutex::new(Frames::new());
 
@@ -79,6 +96,9 @@ impl Station {
                 let own = Ipv4Cidr::new(Ipv4Address::from(address), prefix);
                 addresses.push(own.into()).expect("room for one address");
             });
+            // So that switches which look at memberships let the cluster's frames through.
+            let joined = interface.join_multicast_group(datagram::GROUP);
+            joined.expect("room for one group");
         }
         Self { interface }
     }
