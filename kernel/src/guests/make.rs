@@ -108,6 +108,7 @@ pub fn create(view: Box<GuestView<'static>>, keep: Option<Keep>) -> Result<usize
         }
         let slot = make_slot(id, view, keep)?;
         console::add_guest(id, &slot.guest.name);
+        place.gate.close();
         life.begin();
         place.slot.publish(slot);
         return Ok(id);

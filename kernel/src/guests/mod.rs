@@ -8,7 +8,7 @@
 //!
 //! **Who decides** is not here: core 0 orders what becomes of guests, and hears what became of them by [`take_news`]. Nothing is started, or started again, by itself.
 //!
-//! **Locks.** A place's life is the first of all, but for the agent's. Nothing long is done under it.
+//! **Locks.** A place's life comes before all that belongs to a guest, but for the context of a vCPU that the core has loaded. Nothing long is done under it.
 
 mod leave;
 mod life;
