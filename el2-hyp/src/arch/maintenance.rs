@@ -3,6 +3,7 @@
 use core::arch::asm;
 
 use crate::addr::Ipa;
+use crate::stage2::{Fault, Invalidate};
 
 /// Waits until every table write before it is seen by every core's walker.
 pub fn publish_tables() {
@@ -53,6 +54,66 @@ pub fn invalidate_guest(vttbr: u64) {
             )
         };
     });
+}
+
+/// Invalidates what any core's TLB holds of each of these pages or blocks of a guest, with one wait for all.
+pub fn invalidate_each(vttbr: u64, ipas: &[Ipa]) {
+    with_vmid(vttbr, || {
+        // SAFETY: invalidation only costs time.
+        unsafe {
+            asm!("dsb ishst", options(nostack, preserves_flags));
+            for ipa in ipas {
+                asm!("tlbi ipas2e1is, {}", in(reg) ipa.0 >> 12, options(nostack, preserves_flags));
+            }
+            asm!(
+                "dsb ish",
+                "tlbi vmalle1is",
+                "dsb ish",
+                "isb",
+                options(nostack, preserves_flags)
+            );
+        }
+    });
+}
+
+/// Invalidates what this core's TLB holds of the page of the loaded guest that it has just met a fault at, whose permission is wider now. With the virtual address only what
+/// leads from there is forgotten; the same page under another address meets the fault once more.
+pub fn invalidate_widened(fault: Fault) {
+    /// VA\[55:12\], in bits 43:0 of the operand.
+    const PAGE_OF_VA: u64 = (1 << 44) - 1;
+    let page = fault.ipa.0 >> 12;
+    // SAFETY: invalidation only costs time. The descriptor's store is seen by this core's walker before.
+    unsafe {
+        asm!("dsb ishst", "tlbi ipas2e1, {}", "dsb nsh", in(reg) page, options(nostack, preserves_flags));
+        match fault.va {
+            Some(va) => {
+                asm!("tlbi vaae1, {}", in(reg) va >> 12 & PAGE_OF_VA, options(nostack, preserves_flags));
+            }
+            None => asm!("tlbi vmalle1", options(nostack, preserves_flags)),
+        }
+        asm!("dsb nsh", "isb", options(nostack, preserves_flags));
+    }
+}
+
+/// Every core's TLB, for the stage 2 of the guest with this VTTBR_EL2. A fault is told of on the core where the guest's vCPU is loaded.
+pub struct GuestTlb(pub u64);
+
+impl Invalidate for GuestTlb {
+    fn ipa(&mut self, ipa: Ipa) {
+        invalidate_ipa(self.0, ipa);
+    }
+    fn each(&mut self, ipas: &[Ipa]) {
+        invalidate_each(self.0, ipas);
+    }
+    fn widened(&mut self, fault: Fault) {
+        invalidate_widened(fault);
+    }
+    fn all(&mut self) {
+        invalidate_guest(self.0);
+    }
+    fn publish(&mut self) {
+        publish_tables();
+    }
 }
 
 /// Invalidates what this core's TLB holds of the loaded guest's own translations.

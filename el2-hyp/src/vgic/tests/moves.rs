@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::{Intid, MappedInterrupt, Version, Vgic};
 use super::lockstep::{a_version, an_op};
 use super::machine::{Machine, Op};
-use super::{cases, intid, vgic};
+use super::{intid, vgic};
 use crate::record::codec::{Decoder, Encoder};
 
 /// The physical interrupt of the board to which the guest goes: another one than where it comes from.
@@ -56,7 +56,7 @@ fn travel(machine: &mut Machine) {
 }
 
 proptest! {
-    #![proptest_config(cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn a_guest_that_moves_sees_what_one_that_stays_does(
