@@ -112,6 +112,9 @@ pub const IO: [Figure; 12] = [
     at_least("blk_rand_write", 0.7),
 ];
 
+/// Those of [`IO`] that are ratios.
+pub const RATIOS: &[Figure] = IO.split_at(5).1;
+
 #[cfg(test)]
 mod tests {
     use super::*;

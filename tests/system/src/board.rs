@@ -40,7 +40,8 @@ pub struct Board {
     expected: Vec<String>,
     start: Instant,
     life: Duration,
-    _slots: Slots,
+    /// Its own, unless it was booted in those of whoever booted it.
+    _slots: Option<Slots>,
 }
 
 impl Board {
@@ -64,6 +65,22 @@ impl Board {
         more: &[String],
     ) -> Self {
         let slots = slots::take(machine.host_threads());
+        let mut board = Self::boot_in(&slots, name, machine, package, more);
+        board._slots = Some(slots);
+        board
+    }
+
+    /// Boots a machine in slots that have been taken, which may be for several boards. They are held for as long as any of them runs.
+    ///
+    /// # Panics
+    /// As [`boot`](Self::boot).
+    pub fn boot_in(
+        _: &Slots,
+        name: &str,
+        machine: Machine,
+        package: Option<&std::path::Path>,
+        more: &[String],
+    ) -> Self {
         let log = paths::results().join(name).with_extension("log");
         // A runner that is killed takes its boards with it.
         let mut command = Command::new("setpriv");
@@ -93,7 +110,7 @@ impl Board {
             expected: Vec::new(),
             start: Instant::now(),
             life: LIFE,
-            _slots: slots,
+            _slots: None,
         }
     }
 

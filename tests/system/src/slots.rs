@@ -2,9 +2,15 @@
 //!
 //! A slot is a locked file: it is given back even if a test is killed. A board takes one slot for each core that it keeps busy, at most all.
 //! Who waits holds the door, so that wide boards are not overtaken for ever.
+//!
+//! **All at once.** Whoever has slots never waits for more: two who did could wait for each other for ever. Several boards of one test take theirs
+//! together, and are booted in them ([`Board::boot_in`](crate::Board::boot_in)); a second [`take`] in the same thread panics.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::marker::PhantomData;
 use std::num::NonZero;
+use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
@@ -15,10 +21,23 @@ const MAX_SLOTS: usize = 8;
 /// Between two looks at slots that others hold.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Slots that are held; dropping gives them back.
+thread_local! {
+    /// Whether this thread has slots.
+    static HAS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Slots that are held, by the thread that took them; dropping gives them back.
 #[derive(Debug)]
 pub struct Slots {
     _held: Vec<File>,
+    /// They stay with their thread.
+    _thread: PhantomData<Rc<()>>,
+}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        HAS.set(false);
+    }
 }
 
 fn open(name: &str) -> File {
@@ -38,7 +57,15 @@ fn count() -> usize {
 }
 
 /// Takes so many slots, or all if there are fewer; waits for them.
+///
+/// # Panics
+/// If this thread has some already.
+#[track_caller]
 pub fn take(wanted: usize) -> Slots {
+    assert!(
+        !HAS.replace(true),
+        "slots are taken all at once: this thread has some"
+    );
     let wanted = wanted.clamp(1, count());
     let door = open("door.lock");
     door.lock().expect("the door locked");
@@ -54,8 +81,30 @@ pub fn take(wanted: usize) -> Slots {
         }));
         if held.len() >= wanted {
             held.truncate(wanted);
-            return Slots { _held: held };
+            return Slots {
+                _held: held,
+                _thread: PhantomData,
+            };
         }
         thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "all at once")]
+    fn who_has_slots_does_not_wait_for_more() {
+        let _some = take(1);
+        take(1);
+    }
+
+    #[test]
+    fn they_are_given_back() {
+        for _ in 0..2 * MAX_SLOTS {
+            drop(take(1));
+        }
     }
 }

@@ -40,11 +40,12 @@ fn keeps(client: &mut Client, seed: usize) {
     }
 }
 
-/// How long an answer of Redis takes beside a neighbour that has said `begins`, and what the board said until then. The neighbour goes on for
-/// longer than this takes.
-fn beside(test: &str, neighbour: Guest, begins: &str) -> (u128, String) {
+/// How long an answer of Redis takes on a board with these other guests, after the board has said `begins`, and what it said until then. The guests go
+/// on for longer than this takes.
+fn beside(test: &str, others: Option<Guest>, begins: &str) -> (u128, String) {
     let web = Guest::debian_on("root.ext4", "web", "redis").with("hearth.ip=10.7.0.11/24");
-    let lab = Lab::up(test, &Package::of([web.card(), neighbour]), 1, 2);
+    let guests = [web.card()].into_iter().chain(others);
+    let lab = Lab::up(test, &Package::of(guests), 1, 2);
     lab.said("board-1", "hearth-guest: redis answers");
     let mut client = lab.client("10.7.0.11:6379");
     // The first answers are to addresses and connections.
@@ -59,13 +60,14 @@ fn beside(test: &str, neighbour: Guest, begins: &str) -> (u128, String) {
 /// of this machine busy, and has no devices.
 fn holds(test: &str, neighbour: Guest, begins: &str) {
     let spin = Guest::bare_metal("spin", 1);
-    let (usual, _) = beside(&format!("{test}_usual"), spin, "guest spin starts");
-    let (disturbed, said) = beside(test, neighbour, begins);
+    let (alone, _) = beside(&format!("{test}_alone"), None, "redis answers");
+    let (usual, _) = beside(&format!("{test}_usual"), Some(spin), "guest spin starts");
+    let (disturbed, said) = beside(test, Some(neighbour), begins);
     let over = said.contains("] PASS ") || said.contains("] FAIL ");
     assert!(!over, "the neighbour ended before the client was done");
     saw!(
         test,
-        "an answer takes {disturbed} us beside the neighbour, and {usual} us beside one that computes"
+        "an answer takes {disturbed} us beside the neighbour, {usual} us beside one that computes, {alone} us alone"
     );
     assert!(
         disturbed <= 2 * usual,

@@ -38,3 +38,32 @@ fn redis_on_a_disk_answers_a_client_of_this_machine() {
         "{VALUES} values of {VALUE_BYTES} bytes written, flushed and read back"
     );
 }
+
+/// What redis-benchmark sets and gets, and the least a second that is no standstill.
+const REQUESTS: u32 = 2000;
+const LEAST: f64 = 20.0;
+
+#[test]
+fn debians_own_benchmark_of_redis_runs_between_two_guests() {
+    let test = "io_redis_benchmark";
+    let web = Guest::debian_on("root.ext4", "web", "redis").with("hearth.ip=10.7.0.11/24");
+    let client = Guest::debian_on("root.ext4", "client", "redis-client").with(&format!(
+        "hearth.ip=10.7.0.12/24 hearth.peer=10.7.0.11 hearth.requests={REQUESTS}"
+    ));
+    let lab = Lab::up(test, &Package::of([web.card(), client.card()]), 1, 2);
+    lab.said("board-1", "redis-client ended");
+    let said = lab.good(&["log", "board-1"]);
+    for way in ["SET", "GET"] {
+        let words = format!("hearth-guest: redis-benchmark {way} ");
+        let rate = said.split_once(&words).and_then(|(_, rest)| {
+            let number = rest.split(' ').next()?;
+            number.parse::<f64>().ok()
+        });
+        let rate = rate.unwrap_or_else(|| panic!("no rate of {way} in:\n{said}"));
+        saw!(test, "{way}: {rate} a second");
+        assert!(rate >= LEAST, "{way}: {rate} a second");
+    }
+    // What the benchmark wrote is there, by Redis' own account.
+    let mut other = lab.client("10.7.0.11:6379");
+    other.ask(b"DBSIZE\r\n", b":1\r\n");
+}

@@ -1,18 +1,32 @@
-//! One machine that runs Debian: on a board of its own, or in a guest of Hearth's there.
+//! One machine that runs Debian and takes orders over its console: on a board of its own, or in a guest of Hearth's there.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use system::board::ESCAPE;
+use system::slots::Slots;
 use system::{Board, Guest, Machine, Package, paths};
 
-/// No line takes longer than this to come, and no machine lives longer.
+/// No line takes longer than this to come.
 const LIMIT: Duration = Duration::from_secs(240);
+/// How long a machine lives at most.
+const LIFE: Duration = Duration::from_secs(3600);
 /// Its memory, MiB, here and there.
 const MEMORY_MIB: u32 = 256;
+
+/// Which clock tells how long something takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The board's own, which passes by 8 ns with each instruction of its core, and with time while the core waits: about as fast as QEMU is, so
+    /// that a wait for the other board or the disk weighs what it should. What else this machine does costs no time but in these waits.
+    Board,
+    /// This machine's.
+    Wall,
+}
 
 /// What lies below Debian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +41,7 @@ pub enum Below {
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Its name, and its logs'.
-    pub name: &'static str,
+    pub name: String,
     /// The image of its root, in `.guests`.
     pub root: &'static str,
     /// What it does, as `scripts/lib/root-init` has it.
@@ -38,6 +52,8 @@ pub struct Plan {
     pub cable: Option<(&'static str, PathBuf, PathBuf)>,
     /// Its second disk: the board's own, and the volume of it that a guest has.
     pub disk: Option<(PathBuf, &'static str)>,
+    /// How its board's time passes.
+    pub clock: Clock,
 }
 
 /// A running machine; it ends when dropped.
@@ -49,17 +65,17 @@ pub enum Running {
 }
 
 impl Plan {
-    /// Starts it.
+    /// Starts it, in slots that are enough for all that works at a time.
     ///
     /// # Panics
     /// If something is missing, or QEMU does not start.
-    pub fn start(&self, below: Below) -> Running {
+    pub fn start(&self, slots: &Slots, below: Below) -> Running {
         let run = format!("{} {}", self.run, self.words);
         let mut devices = self.devices(below);
         match below {
             Below::Nothing => Running::Plain(Plain::start(&run, &devices)),
             Below::Hearth => {
-                let mut guest = Guest::debian_on(self.root, self.name, &run).memory(MEMORY_MIB);
+                let mut guest = Guest::debian_on(self.root, &self.name, &run).memory(MEMORY_MIB);
                 if let Some((_, volume)) = &self.disk {
                     guest = guest.volume(volume);
                 }
@@ -69,8 +85,9 @@ impl Plan {
                 let log = format!("bench-{}", self.name);
                 let package = Package::of([guest]).pack(&log);
                 devices.splice(0..0, ["-global".into(), MODERN.into()]);
-                let board = Board::boot_with(&log, Machine::virt(1), Some(&package), &devices);
-                Running::Guest(Box::new(board.allow(2 * LIMIT)))
+                let machine = Machine::virt(1);
+                let board = Board::boot_in(slots, &log, machine, Some(&package), &devices);
+                Running::Guest(Box::new(board.allow(LIFE)))
             }
         }
     }
@@ -111,6 +128,9 @@ impl Plan {
         if below == Below::Nothing {
             add(drive("root", &paths::material(self.root), ",snapshot=on"));
         }
+        if self.clock == Clock::Board {
+            devices.extend(["-icount".into(), "shift=3".into()]);
+        }
         devices
     }
 }
@@ -129,11 +149,34 @@ impl Running {
             Self::Plain(plain) => plain.expect(words),
         }
     }
+
+    /// Tells it to do one of the things of `scripts/lib/root-init`. It was started to take orders.
+    ///
+    /// # Panics
+    /// If its console takes no input.
+    pub fn order(&mut self, what: &str) {
+        let line = format!("{what}\n");
+        match self {
+            Self::Guest(board) => {
+                // The console of the first guest for the order, and all consoles for what comes of it.
+                board.send(&[ESCAPE, b'1']);
+                board.send(line.as_bytes());
+                board.send(&[ESCAPE, b'a']);
+            }
+            Self::Plain(plain) => {
+                let written = plain.input.write_all(line.as_bytes());
+                written
+                    .and_then(|()| plain.input.flush())
+                    .expect("a console that takes input");
+            }
+        }
+    }
 }
 
 /// Debian directly on QEMU's board.
 pub struct Plain {
     qemu: Child,
+    input: ChildStdin,
     output: Receiver<Vec<u8>>,
     text: String,
     looked: usize,
@@ -146,7 +189,7 @@ impl Plain {
             .args(["--pdeathsig", "KILL", "qemu-system-aarch64"])
             .args([
                 "-M",
-                "virt,gic-version=3",
+                "virt,virtualization=on,gic-version=3",
                 "-cpu",
                 "cortex-a72",
                 "-smp",
@@ -165,10 +208,11 @@ impl Plain {
                 &format!("console=ttyAMA0 quiet hearth.run={run}"),
             ])
             .args(devices)
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("QEMU started");
+        let input = qemu.stdin.take().expect("QEMU's input");
         let mut source = qemu.stdout.take().expect("QEMU's output");
         let (sender, output) = mpsc::channel();
         thread::spawn(move || {
@@ -180,6 +224,7 @@ impl Plain {
         });
         Self {
             qemu,
+            input,
             output,
             text: String::new(),
             looked: 0,

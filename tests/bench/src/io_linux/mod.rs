@@ -1,11 +1,15 @@
 //! What Debian's own programs get of the network and of disks in a guest, beside what they get on the board itself.
 //!
-//! The same kernel, file system, QEMU, netdev and disk file, with Hearth and without it in turn, [`TURNS`] times; a figure is the
-//! ratio of the two medians. Two boards are joined by one `-netdev dgram` pair, with nothing of ours between them:
+//! The same kernel, file system, QEMU, board, netdev and disk file, with Hearth and without it. The machines are up from the start and wait for
+//! orders; one pair, or one alone, is told to work at a time, for some seconds. A turn measures each thing on both sides, one right after the other,
+//! since what else this machine does changes from one minute to the next. A turn's ratio is of its own two values, and a figure is the median of the
+//! turns' ratios; the sides begin by turns. Two boards are joined by one `-netdev dgram` pair, with nothing of ours between them:
 //!
 //! - `net_boards`, `ping_ratio`: iperf3 and ping between two guests on two boards; without Hearth, between the two boards.
 //! - `net_client`: iperf3 from a guest to a board with Debian and nothing else; without Hearth, between the same two boards as above.
 //! - `blk_*`: fio on a volume of the board's disk; without Hearth, on the disk.
+//!
+//! Two boards have no clock in common but this machine's, so the network is timed by that. What a disk does is told by its board's own ([`Clock`]).
 //!
 //! [`machine`] starts a Debian on either.
 
@@ -14,17 +18,21 @@ mod machine;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
-use std::{array, env};
+use std::{env, io};
 
 use system::paths;
+use system::slots::{self, Slots};
 
 use crate::measure::Value;
+pub use machine::Clock;
 use machine::{Below, Plan, Running};
 
-/// How often each is measured; odd, so that there is one in the middle.
-const TURNS: usize = 3;
+/// How often the network and the disks are measured; odd, so that there is one in the middle.
+const NETWORK_TURNS: usize = 9;
+const DISK_TURNS: usize = 3;
 /// How long each measurement is, seconds.
-const SECONDS: u32 = 6;
+const NETWORK_SECONDS: u32 = 2;
+const DISK_SECONDS: u32 = 1;
 /// The board's disk and the volume on it, MiB.
 const DISK_MIB: u64 = 192;
 const VOLUME_MIB: u64 = 160;
@@ -33,7 +41,7 @@ const VOLUME: &str = "data";
 const SERVER: &str = "10.7.0.11";
 const CLIENT: &str = "10.7.0.12";
 
-/// What is measured of one kind of machine, and its ratios' names.
+/// The figures: the network's, of which the last is a time and not a rate, and the disk's with fio's names for them.
 const NETWORK: [&str; 3] = ["net_boards", "net_client", "ping_ratio"];
 const DISK: [(&str, &str); 4] = [
     ("blk_seq_read", "read"),
@@ -42,48 +50,68 @@ const DISK: [(&str, &str); 4] = [
     ("blk_rand_write", "randwrite"),
 ];
 
-/// Measures everything.
+/// Measures everything, the disks by this clock.
 ///
 /// # Panics
 /// If a machine does not do what it should; the message has its console.
-pub fn all() -> Vec<Value> {
-    let mut ratios: Vec<Value> = Vec::new();
-    let mut network: [[Vec<f64>; 2]; 3] = Default::default();
-    let mut disks: [[Vec<f64>; 2]; 4] = Default::default();
-    for turn in 0..TURNS {
-        for (side, below) in [Below::Nothing, Below::Hearth].into_iter().enumerate() {
-            let (boards, ping) = between(below, below, true);
-            // Without Hearth the two are one.
-            let client = match below {
-                Below::Nothing => boards,
-                Below::Hearth => between(Below::Nothing, below, false).0,
-            };
-            eprintln!(
-                "turn {turn}, {below:?}: boards {boards} kbit/s, client {client} kbit/s, ping {ping} ms"
-            );
-            for (kind, value) in [boards, client, ping].into_iter().enumerate() {
-                network[kind][side].push(value);
-            }
-            let found = disk(below);
-            eprintln!("turn {turn}, {below:?}: disk {found:?} KiB/s");
-            for (kind, value) in found.into_iter().enumerate() {
-                disks[kind][side].push(value);
-            }
+pub fn all(disks: Clock) -> Vec<Value> {
+    // All that there are: this is not to be disturbed by other boards.
+    let slots = slots::take(usize::MAX);
+    let mut ratios = network(&slots);
+    ratios.extend(disk(&slots, disks));
+    ratios
+}
+
+fn network(slots: &Slots) -> Vec<Value> {
+    let start = |name, receiver, sender| Link::start(slots, name, receiver, sender);
+    let mut plain = start("plain", Below::Nothing, Below::Nothing);
+    let mut boards = start("boards", Below::Hearth, Below::Hearth);
+    let mut client = start("client", Below::Nothing, Below::Hearth);
+    let mut ratios: [Vec<f64>; NETWORK.len()] = Default::default();
+    for turn in 0..NETWORK_TURNS {
+        // Without Hearth the first two are one, which is measured anew beside each.
+        ratios[0].push(pair(NETWORK[0], turn, || plain.rate(), || boards.rate()));
+        ratios[1].push(pair(NETWORK[1], turn, || plain.rate(), || client.rate()));
+        ratios[2].push(pair(NETWORK[2], turn, || plain.ping(), || boards.ping()));
+    }
+    NETWORK
+        .into_iter()
+        .zip(ratios.iter().map(|ratios| median(ratios)))
+        .collect()
+}
+
+fn disk(slots: &Slots, clock: Clock) -> Vec<Value> {
+    let mut plain = OnDisk::start(slots, clock, Below::Nothing);
+    let mut hearth = OnDisk::start(slots, clock, Below::Hearth);
+    let mut ratios: [Vec<f64>; DISK.len()] = Default::default();
+    for turn in 0..DISK_TURNS {
+        for ((key, way), ratios) in DISK.into_iter().zip(&mut ratios) {
+            ratios.push(pair(key, turn, || plain.rate(way), || hearth.rate(way)));
         }
     }
-    let ratio = |[nothing, hearth]: &[Vec<f64>; 2]| median(hearth) / median(nothing);
-    ratios.extend(
-        NETWORK
-            .iter()
-            .zip(&network)
-            .map(|(key, sides)| (*key, ratio(sides))),
-    );
-    ratios.extend(
-        DISK.iter()
-            .zip(&disks)
-            .map(|((key, _), sides)| (*key, ratio(sides))),
-    );
-    ratios
+    DISK.into_iter()
+        .map(|(key, _)| key)
+        .zip(ratios.iter().map(|ratios| median(ratios)))
+        .collect()
+}
+
+/// What is measured with Hearth, divided by what is measured without it; in odd turns Hearth is first.
+fn pair(
+    key: &str,
+    turn: usize,
+    mut nothing: impl FnMut() -> f64,
+    mut hearth: impl FnMut() -> f64,
+) -> f64 {
+    let (without, with) = if turn.is_multiple_of(2) {
+        let without = nothing();
+        (without, hearth())
+    } else {
+        let with = hearth();
+        (nothing(), with)
+    };
+    let ratio = with / without;
+    eprintln!("turn {turn}: {key} {with} / {without} = {ratio:.3}");
+    ratio
 }
 
 /// The value in the middle.
@@ -93,68 +121,115 @@ fn median(values: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// What goes between two machines over a cable: kbit/s of TCP from `sender` to `receiver`, and the milliseconds of a ping if it was asked
-/// for.
-fn between(receiver: Below, sender: Below, ping: bool) -> (f64, f64) {
-    let end = |name: &str| env::temp_dir().join(format!("hearth-{}-{name}", process::id()));
-    let (one, other) = (Scrap(end("one")), Scrap(end("other")));
-    let plan = |name, run, words: String, mac, own: &Scrap, far: &Scrap| Plan {
-        name,
-        root: "root.ext4",
-        run,
-        words,
-        cable: Some((mac, own.0.clone(), far.0.clone())),
-        disk: None,
-    };
-    let words = format!("hearth.ip={SERVER}/24");
-    let server = plan(
-        "server",
-        "iperf-server",
-        words,
-        "02:00:00:00:07:11",
-        &one,
-        &other,
-    );
-    let words = format!("hearth.ip={CLIENT}/24 hearth.peer={SERVER} hearth.seconds={SECONDS}");
-    let run = if ping { "ping,iperf" } else { "iperf" };
-    let client = plan("client", run, words, "02:00:00:00:07:12", &other, &one);
-    let mut server = server.start(receiver);
-    server.expect("Server listening");
-    let mut client = client.start(sender);
-    let milliseconds = if ping {
-        let line = client.expect("round-trip min/avg/max = ");
+/// Two machines on one cable.
+struct Link {
+    sender: Running,
+    /// It only answers.
+    _receiver: Running,
+    /// Where the cable ends.
+    _ends: [Scrap; 2],
+}
+
+impl Link {
+    fn start(slots: &Slots, name: &str, receiver: Below, sender: Below) -> Self {
+        let end = |which: &str| {
+            let path = env::temp_dir().join(format!("hearth-{}-{name}-{which}", process::id()));
+            Scrap(path)
+        };
+        let ends = [end("one"), end("other")];
+        let plan = |name, run, words: String, mac, [own, far]: [&Scrap; 2]| Plan {
+            name,
+            root: "root.ext4",
+            run,
+            words,
+            cable: Some((mac, own.0.clone(), far.0.clone())),
+            disk: None,
+            clock: Clock::Wall,
+        };
+        let [one, other] = &ends;
+        let words = format!("hearth.ip={SERVER}/24");
+        let mac = "02:00:00:00:07:11";
+        let mut server = plan(
+            format!("{name}-server"),
+            "iperf-server",
+            words,
+            mac,
+            [one, other],
+        )
+        .start(slots, receiver);
+        server.expect("Server listening");
+        let words =
+            format!("hearth.ip={CLIENT}/24 hearth.peer={SERVER} hearth.seconds={NETWORK_SECONDS}");
+        let mac = "02:00:00:00:07:12";
+        let mut client =
+            plan(format!("{name}-client"), "orders", words, mac, [other, one]).start(slots, sender);
+        client.expect("takes orders");
+        let mut link = Self {
+            sender: client,
+            _receiver: server,
+            _ends: ends,
+        };
+        // Addresses are learnt, and code that runs for the first time is translated.
+        link.rate();
+        link
+    }
+
+    /// kbit/s of TCP.
+    fn rate(&mut self) -> f64 {
+        self.sender.order("iperf");
+        let line = self.sender.expect(" receiver");
+        word(&line, |words| {
+            words.split(" Kbits/sec").next()?.rsplit(' ').next()
+        })
+    }
+
+    /// Milliseconds of a round trip.
+    fn ping(&mut self) -> f64 {
+        self.sender.order("ping");
+        let line = self.sender.expect("round-trip min/avg/max = ");
         word(&line, |words| words.split(['=', '/']).nth(4))
-    } else {
-        0.0
-    };
-    let line = client.expect(" receiver");
-    let rate = word(&line, |words| {
-        words.split(" Kbits/sec").next()?.rsplit(' ').next()
-    });
-    (rate, milliseconds)
+    }
 }
 
-/// The KiB/s of fio's four ways.
-fn disk(below: Below) -> [f64; 4] {
-    let disk = Scrap(paths::results().join("bench-linux-disk.img"));
-    format_disk(&disk.0);
-    let plan = Plan {
-        name: "fio",
-        root: "fio.ext4",
-        run: "fio",
-        words: format!("hearth.seconds={SECONDS}"),
-        cable: None,
-        disk: Some((disk.0.clone(), VOLUME)),
-    };
-    let mut machine = plan.start(below);
-    array::from_fn(|place| way(&mut machine, DISK[place].1))
+/// A machine with a disk.
+struct OnDisk {
+    machine: Running,
+    _disk: Scrap,
 }
 
-fn way(machine: &mut Running, way: &str) -> f64 {
-    let words = format!("hearth-guest: fio {way} ");
-    let line = machine.expect(&words);
-    assert!(line.ends_with("errors 0"), "fio failed: {line}");
-    word(&line, |line| line.split_once(&words)?.1.split(' ').next())
+impl OnDisk {
+    fn start(slots: &Slots, clock: Clock, below: Below) -> Self {
+        let name = match below {
+            Below::Nothing => "bench-disk-plain.img",
+            Below::Hearth => "bench-disk-hearth.img",
+        };
+        let disk = Scrap(paths::results().join(name));
+        format_disk(&disk.0).expect("a disk written");
+        let plan = Plan {
+            name: "fio".into(),
+            root: "fio.ext4",
+            run: "orders",
+            words: format!("hearth.seconds={DISK_SECONDS}"),
+            cable: None,
+            disk: Some((disk.0.clone(), VOLUME)),
+            clock,
+        };
+        let mut machine = plan.start(slots, below);
+        machine.expect("takes orders");
+        Self {
+            machine,
+            _disk: disk,
+        }
+    }
+
+    /// KiB/s in one of fio's ways.
+    fn rate(&mut self, way: &str) -> f64 {
+        let words = format!("hearth-guest: fio {way} ");
+        self.machine.order(&format!("fio-{way}"));
+        let line = self.machine.expect(&words);
+        assert!(line.ends_with("errors 0"), "fio failed: {line}");
+        word(&line, |line| line.split_once(&words)?.1.split(' ').next())
+    }
 }
 
 /// The number that `find` finds in a line.
@@ -164,11 +239,9 @@ fn word(line: &str, find: impl Fn(&str) -> Option<&str>) -> f64 {
 }
 
 /// A board's disk with a volume, every block of it written, so that no side is the first to touch the file.
-fn format_disk(path: &Path) {
-    fs::write(path, vec![0x5a; (DISK_MIB << 20) as usize]).expect("a disk written");
-    File::open(path)
-        .and_then(|file| file.sync_all())
-        .expect("a disk written");
+fn format_disk(path: &Path) -> io::Result<()> {
+    fs::write(path, vec![0x5a; (DISK_MIB << 20) as usize])?;
+    File::open(path)?.sync_all()?;
     for words in [
         vec!["init", "--force"],
         vec!["create", VOLUME, "--size", &format!("{VOLUME_MIB}M")],
@@ -177,11 +250,11 @@ fn format_disk(path: &Path) {
             .args(["volume", words[0]])
             .arg(path)
             .args(&words[1..])
-            .output()
-            .expect("hearth volume started");
+            .output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "hearth volume {words:?}: {said}");
     }
+    Ok(())
 }
 
 /// A file that goes when dropped.
