@@ -3,12 +3,13 @@
 use core::fmt;
 
 use crate::ids::{BoardId, BoardSet, GuestId, Incarnation, Index, Tenure};
-use crate::ledger::Ledger;
 use crate::ledger::types::{
-    Board, Capacity, CommandLine, Denied, GuestSpec, Image, Name, Volume, VolumeKind, Wanted,
+    Board, Capacity, CommandLine, Denied, Digest, GuestSpec, Image, Name, Volume, VolumeKind,
+    Wanted,
 };
+use crate::ledger::{Images, Ledger};
 use crate::limits::SEATS;
-use crate::manifest::{self, Backing, ManifestView};
+use crate::manifest::{self, Backing, ImageNumber, ManifestView};
 
 /// Why a manifest makes no ledger. Whoever packs it asks too, so that a board never has to say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,18 +141,37 @@ fn first_guest<const B: usize, const G: usize, const D: usize>(
     guest: &manifest::Guest,
     ledger: &mut Ledger<B, G, D>,
 ) -> Result<(), FirstError> {
-    let image = |number: manifest::ImageNumber, ledger: &Ledger<B, G, D>| {
-        let image = ledger.images.get(usize::from(number.0));
-        image
-            .map(|image| image.digest)
-            .ok_or(FirstError::NoImage(at))
+    let digest = |images: &Images<G>, number: ImageNumber| {
+        let image = images.get(usize::from(number.0));
+        image.map(|image| image.digest)
     };
+    let spec = guest_spec(guest, &|number| digest(&ledger.images, number));
+    let made = ledger.create_guest(&spec.ok_or(FirstError::NoImage(at))?);
+    let id = GuestId(made.map_err(|denied| FirstError::Guest(at, denied))?);
+    for disk in &guest.disks {
+        let volume = guest_volume(guest, disk, id, &|number| digest(&ledger.images, number));
+        let volume = volume.ok_or(FirstError::NoImage(at))?;
+        match ledger.create_volume(&volume) {
+            Ok(_) => {}
+            // Two disks over one volume that is only read.
+            Err(Denied::Taken) if volume.kind == VolumeKind::Local => {}
+            Err(denied) => return Err(FirstError::Disk(at, denied)),
+        }
+    }
+    Ok(())
+}
+
+/// A guest as the ledger has it, if `digest` knows its images.
+pub fn guest_spec(
+    guest: &manifest::Guest,
+    digest: &dyn Fn(ImageNumber) -> Option<Digest>,
+) -> Option<GuestSpec> {
     // What a guest may write over an image is kept in memory.
     let overlays = guest.disks.iter().map(|disk| match disk.backing {
         Backing::Ephemeral { overlay, .. } => overlay.map_or(0, manifest::MemoryMib::get),
         Backing::Local { .. } => 0,
     });
-    let spec = GuestSpec {
+    Some(GuestSpec {
         name: Name::try_from(guest.name.as_str()).unwrap_or_default(),
         memory_mib: overlays.fold(guest.memory.get(), u32::saturating_add),
         vcpus: u16::from(guest.vcpus.get()),
@@ -165,42 +185,39 @@ fn first_guest<const B: usize, const G: usize, const D: usize>(
             Wanted::Stopped
         },
         mac: guest.nics.first().map_or([0; 6], |nic| nic.mac.octets()),
-        kernel: image(guest.kernel, ledger)?,
-        initrd: guest
-            .initrd
-            .map_or(Ok([0; 32]), |initrd| image(initrd, ledger))?,
+        kernel: digest(guest.kernel)?,
+        initrd: match guest.initrd {
+            Some(initrd) => digest(initrd)?,
+            None => [0; 32],
+        },
         command_line: CommandLine::try_from(guest.command_line.as_str()).unwrap_or_default(),
-    };
-    let made = ledger.create_guest(&spec);
-    let id = GuestId(made.map_err(|denied| FirstError::Guest(at, denied))?);
-    for disk in &guest.disks {
-        let volume = match &disk.backing {
-            Backing::Ephemeral {
-                image: of, size, ..
-            } => Volume {
-                name: Name::try_from(disk.serial.as_str()).unwrap_or_default(),
-                guest: id,
-                kind: VolumeKind::Ephemeral,
-                board: BoardId(0),
-                size_mib: u32::try_from(size.bytes().div_ceil(1 << 20)).unwrap_or(u32::MAX),
-                image: image(*of, ledger)?,
-            },
-            // Its size is the board's to know.
-            Backing::Local { volume } => Volume {
-                name: Name::try_from(volume.as_str()).unwrap_or_default(),
-                guest: id,
-                kind: VolumeKind::Local,
-                board: BoardId(guest.first_board().0),
-                size_mib: 0,
-                image: [0; 32],
-            },
-        };
-        match ledger.create_volume(&volume) {
-            Ok(_) => {}
-            // Two disks over one volume that is only read.
-            Err(Denied::Taken) if volume.kind == VolumeKind::Local => {}
-            Err(denied) => return Err(FirstError::Disk(at, denied)),
-        }
-    }
-    Ok(())
+    })
+}
+
+/// A disk of `guest`, whose number in the ledger is `id`, as the ledger has it, if `digest` knows its image.
+pub fn guest_volume(
+    guest: &manifest::Guest,
+    disk: &manifest::Disk,
+    id: GuestId,
+    digest: &dyn Fn(ImageNumber) -> Option<Digest>,
+) -> Option<Volume> {
+    Some(match &disk.backing {
+        Backing::Ephemeral { image, size, .. } => Volume {
+            name: Name::try_from(disk.serial.as_str()).unwrap_or_default(),
+            guest: id,
+            kind: VolumeKind::Ephemeral,
+            board: BoardId(0),
+            size_mib: u32::try_from(size.bytes().div_ceil(1 << 20)).unwrap_or(u32::MAX),
+            image: digest(*image)?,
+        },
+        // Its size is the board's to know.
+        Backing::Local { volume } => Volume {
+            name: Name::try_from(volume.as_str()).unwrap_or_default(),
+            guest: id,
+            kind: VolumeKind::Local,
+            board: BoardId(guest.first_board().0),
+            size_mib: 0,
+            image: [0; 32],
+        },
+    })
 }

@@ -2,7 +2,7 @@
 //!
 //! One verb a module, each with its clap arguments and a `run`: [`pack`] makes a board's boot package,
 //! [`show`] looks into one, [`symbolize`] puts names to a board's backtrace, [`volume`] makes the volumes on a board's disk, and
-//! [`lab`] runs boards under QEMU, [`drill`] judges what a client of theirs saw; [`cluster`] is how a tool speaks with boards. What a verb finds wrong in the
+//! [`lab`] runs boards under QEMU, [`drill`] judges what a client of theirs saw; [`cluster`] has the verbs that speak with boards, and [`witness`] votes among them. What a verb finds wrong in the
 //! operator's files is a list of [`source::Problem`]s; [`report`] prints those and every other outcome, for people or as
 //! JSON, and chooses the exit code.
 
@@ -15,10 +15,11 @@ mod show;
 mod source;
 mod symbolize;
 mod volume;
+mod witness;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Run virtual machines that survive the loss of a board.
 #[derive(Parser)]
@@ -34,17 +35,58 @@ struct Arguments {
 /// What to do.
 #[derive(Subcommand)]
 enum Verb {
+    /// Turn failover on, for a board or everywhere.
+    Arm(cluster::maintain::Arming),
+    /// Print what completes this tool's verbs and options in a shell.
+    Completions(Completions),
+    /// Turn failover off, for a board or everywhere.
+    Disarm(cluster::maintain::Arming),
+    Down(cluster::up::Down),
+    Drain(cluster::maintain::Drain),
     Drill(drill::Arguments),
+    Events(cluster::events::Arguments),
+    Guest(cluster::guest::Arguments),
     Lab(lab::Arguments),
     Pack(pack::Arguments),
+    Reform(cluster::maintain::Reform),
     Show(show::Arguments),
+    Status(cluster::status::Arguments),
     Symbolize(symbolize::Arguments),
+    Undrain(cluster::maintain::Undrain),
+    Up(Box<cluster::up::Up>),
     Volume(volume::Arguments),
+    Why(cluster::why::Arguments),
+    Witness(witness::Arguments),
+}
+
+/// Which shell.
+#[derive(clap::Args)]
+struct Completions {
+    /// The shell: put what is printed where it looks for completions.
+    shell: clap_complete::Shell,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let json = arguments.json;
     let outcome = match &arguments.verb {
+        Verb::Arm(verb) => cluster::maintain::arming(verb, false),
+        Verb::Completions(verb) => {
+            let mut command = Arguments::command();
+            clap_complete::generate(verb.shell, &mut command, "hearth", &mut std::io::stdout());
+            return ExitCode::SUCCESS;
+        }
+        Verb::Disarm(verb) => cluster::maintain::arming(verb, true),
+        Verb::Down(verb) => cluster::up::down(verb),
+        Verb::Drain(verb) => cluster::maintain::drain(verb),
+        Verb::Events(verb) => cluster::events::run(verb, json),
+        Verb::Guest(verb) => cluster::guest::run(verb, json),
+        Verb::Reform(verb) => cluster::maintain::reform(verb),
+        Verb::Status(verb) => cluster::status::run(verb, json),
+        Verb::Undrain(verb) => cluster::maintain::undrain(verb),
+        Verb::Up(verb) => cluster::up::up(verb),
+        Verb::Why(verb) => cluster::why::run(verb),
+        Verb::Witness(verb) => witness::run(verb, json),
         Verb::Drill(verb) => drill::run(verb),
         Verb::Lab(verb) => lab::run(verb),
         Verb::Pack(verb) => pack::run(verb).map(report::Answer::from),
@@ -52,7 +94,7 @@ fn main() -> ExitCode {
         Verb::Symbolize(verb) => symbolize::run(verb).map(report::Answer::from),
         Verb::Volume(verb) => volume::run(verb).map(report::Answer::from),
     };
-    report::print(outcome, arguments.json)
+    report::print(outcome, json)
 }
 
 #[cfg(test)]

@@ -15,9 +15,9 @@ use crate::source::{Problem, Source};
 pub const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  a mistake in your files: every one is printed with its place and what to do; or a drill's violation
+  1  a mistake in your files: every one is printed with its place and what to do; or what was checked or waited for is not so
   2  a mistake on the command line
-  3  trouble: a file cannot be read or written, or is damaged";
+  3  trouble: a file cannot be read or written, or is damaged; the cluster does not answer, or refuses";
 
 const MISTAKES: u8 = 1;
 const TROUBLE: u8 = 3;
@@ -35,6 +35,13 @@ impl<T: fmt::Display + Serialize> From<T> for Answer {
             text: answer.to_string(),
             json: serde_json::to_value(&answer),
         }
+    }
+}
+
+impl Answer {
+    /// The answer as one JSON object, for verbs that print several.
+    pub fn json(self) -> String {
+        with_ok(self.json, true)
     }
 }
 

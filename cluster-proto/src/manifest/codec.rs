@@ -183,6 +183,7 @@ fn put(
 /// A manifest whose bytes have been checked: all its records decode.
 #[derive(Clone, Debug)]
 pub struct ManifestView<'a> {
+    bytes: &'a [u8],
     summary: Summary,
     boards: &'a [u8],
     images: &'a [u8],
@@ -214,6 +215,7 @@ impl<'a> ManifestView<'a> {
             return Err(ManifestError::Trailing);
         }
         let view = Self {
+            bytes,
             summary,
             boards,
             images,
@@ -233,6 +235,11 @@ impl<'a> ManifestView<'a> {
             Some(index) => Err(ManifestError::Record { index }),
             None => Ok(view),
         }
+    }
+
+    /// All its bytes.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// What stands before the lists.

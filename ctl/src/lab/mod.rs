@@ -32,10 +32,11 @@ mod switch;
 mod up;
 mod verbs;
 
-pub use client::choose;
+pub use client::{choose, labs};
 pub use datagrams::LabWire;
 pub use protocol::{Ask, Happening, Journal};
 pub use switch::faults::duration;
+pub use up::Arguments as UpArguments;
 pub use verbs::{Arguments, run};
 
 /// What has happened to a lab, from this number on.
@@ -44,6 +45,47 @@ pub use verbs::{Arguments, run};
 /// If the lab does not tell.
 pub fn events(lab: &str, after: u64) -> Result<Journal, String> {
     client::get(lab, protocol::Request::Events { after })
+}
+
+/// Starts a lab from a description, whatever `arguments` name.
+///
+/// # Errors
+/// What is wrong with the description, or why the lab does not run.
+pub fn up(
+    name: Option<&str>,
+    arguments: &UpArguments,
+    description: &std::path::Path,
+) -> Result<crate::report::Answer, crate::report::Failure> {
+    let mut arguments = arguments.clone();
+    arguments.description = Some(description.to_path_buf());
+    up::run(name, &arguments)
+}
+
+/// The cluster's description that a description of a lab, or of a cluster itself, is about.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn cluster_of(
+    description: &std::path::Path,
+) -> Result<Option<std::path::PathBuf>, crate::report::Failure> {
+    describe::describe(Some(description)).map(|(_, cluster, _)| cluster)
+}
+
+/// The names of a lab's boards.
+///
+/// # Errors
+/// If the lab does not tell.
+pub fn boards(lab: &str) -> Result<Vec<String>, String> {
+    let state: protocol::LabState = client::get(lab, protocol::Request::List)?;
+    Ok(state.boards.into_iter().map(|board| board.name).collect())
+}
+
+/// Ends a lab.
+///
+/// # Errors
+/// If it is not up.
+pub fn down(lab: &str) -> Result<(), String> {
+    client::get::<protocol::Done>(lab, protocol::Request::Down).map(|_| ())
 }
 
 /// An answer as JSON; only maps with keys that are no texts cannot be, and no answer has any.

@@ -22,11 +22,11 @@ use crate::report::{Answer, Failure};
 const LAB: &str = "lab";
 
 /// Start boards under QEMU, joined by an Ethernet that can be made to misbehave.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 #[command(after_long_help = FORMAT)]
 pub struct Arguments {
     /// A cluster's description (cluster.toml, packed for each board) or a lab's (see below).
-    description: Option<PathBuf>,
+    pub description: Option<PathBuf>,
     /// How many boards, if no description lists them; they are called board-1 and so on.
     #[arg(long, value_name = "N")]
     boards: Option<usize>,

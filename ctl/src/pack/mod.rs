@@ -29,6 +29,8 @@ use serde::Serialize;
 
 pub use devices::Devices;
 pub use images::{crc32c, digest};
+pub use ledger::FullLedger;
+pub use plan::{GuestFiles, Outline, one_guest, outline};
 
 use crate::report::{EXIT_CODES, Failure};
 use crate::source::Source;
@@ -246,6 +248,21 @@ pub fn run(arguments: &Arguments) -> Result<Packed, Failure> {
     let secret = secret::read_or_make(&key)?;
     let bytes = archive::write_out(&arguments.output, &plan, &secret.key)?;
     Ok(summary(arguments, bytes, &plan, key, &secret))
+}
+
+/// The manifest of the package for `board` of the cluster that `description` describes.
+///
+/// # Errors
+/// All mistakes in the description.
+pub fn manifest(description: &Path, board: &str) -> Result<Vec<u8>, Failure> {
+    let text = std::fs::read_to_string(description)
+        .map_err(|error| Failure::file("read", description, error))?;
+    let path = description.to_path_buf();
+    let source = Source { path, text };
+    match plan::plan(&source, Some(board), Progress::on_terminal()) {
+        Ok(plan) => plan.manifest(None).map_err(Failure::Trouble),
+        Err(problems) => Err(Failure::Mistakes(source, problems)),
+    }
 }
 
 /// Where the key of the cluster that `description` describes is: where the command line says, or else the description.

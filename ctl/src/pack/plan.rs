@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use cluster_proto::manifest::{
-    Board, ConsoleMode, MAX_BOARDS, MAX_GUESTS, MemoryMib, Name, Summary,
+    Board, ConsoleMode, Guest, Image, MAX_BOARDS, MAX_GUESTS, MemoryMib, Name, Summary,
 };
 use toml::de::DeTable;
 
-use super::boards::{choose_board, limit_witnesses, read_boards};
+use super::boards::{ReadBoard, choose_board, limit_witnesses, read_boards};
 use super::guest::{PlannedGuest, Shared, read_guest};
 use super::images::Images;
 use super::keys::{Keys, Placed};
@@ -64,6 +64,104 @@ pub fn plan(
     problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     match plan {
         Some(plan) if problems.is_empty() => Ok(plan),
+        _ => Err(problems),
+    }
+}
+
+/// What a description says of the cluster itself.
+#[derive(Clone, Debug)]
+pub struct Outline {
+    /// Its name.
+    pub cluster: Name,
+    /// Its boards, and behind them its witnesses.
+    pub boards: Vec<Board>,
+    /// Where the description says that the key is, from the description's folder.
+    pub key: Option<PathBuf>,
+}
+
+/// Reads what `source` says of the cluster itself, and leaves its guests alone.
+///
+/// # Errors
+/// All mistakes that were found.
+pub fn outline(source: &Source) -> Result<Outline, Vec<Problem>> {
+    let document = parse(source)?;
+    let mut problems = Vec::new();
+    let mut keys = Keys::new(&document, 0..0, "the file", &mut problems);
+    let cluster = keys.table("cluster", EXAMPLE_CLUSTER);
+    keys.require("cluster", "[cluster] and below it name = \"home\"");
+    let boards = keys.tables("board", EXAMPLE_BOARD);
+    let witnesses = keys.tables("witness", EXAMPLE_WITNESS);
+    limit_witnesses(&mut keys, &boards, &witnesses);
+    let cluster = cluster.map(|table| read_cluster(&table, &mut problems));
+    let (boards, witnesses) = read_boards(&boards, &witnesses, &mut Macs::default(), &mut problems);
+    let boards = boards.into_iter().chain(witnesses);
+    let boards: Option<Vec<_>> = boards.map(|board| board.board).collect();
+    let made = cluster.zip(boards).and_then(|(cluster, boards)| {
+        Some(Outline {
+            cluster: cluster.name?,
+            boards,
+            key: cluster.key,
+        })
+    });
+    match made {
+        Some(outline) if problems.is_empty() => Ok(outline),
+        _ => Err(problems),
+    }
+}
+
+/// A guest of its own, and the files of its images.
+#[derive(Debug)]
+pub struct GuestFiles {
+    /// The guest.
+    pub guest: Guest,
+    /// Its images, by number.
+    pub images: Vec<Image>,
+    /// The kernel's file.
+    pub kernel_path: PathBuf,
+    /// The initrd's file.
+    pub initrd_path: Option<PathBuf>,
+    /// The files of its disks; none for a volume.
+    pub disk_paths: Vec<Option<PathBuf>>,
+}
+
+/// Reads the only `[[guest]]` of `source`, which is to run in the cluster `outline`; paths in it start from `folder`.
+///
+/// # Errors
+/// All mistakes that were found.
+pub fn one_guest(
+    source: &Source,
+    folder: &Path,
+    outline: &Outline,
+) -> Result<GuestFiles, Vec<Problem>> {
+    let document = parse(source)?;
+    let mut problems = Vec::new();
+    let mut keys = Keys::new(&document, 0..0, "the file", &mut problems);
+    let tables = keys.tables("guest", EXAMPLE_GUEST);
+    limit(&mut keys, &tables, 1, ("this file", "guest"));
+    keys.require("guest", "[[guest]] and below it name, memory and kernel");
+    keys.finish();
+    let hosts = outline.boards.iter().filter(|board| !board.witness);
+    let hosts: Vec<_> = hosts
+        .map(|board| ReadBoard {
+            board: Some(board.clone()),
+            name: Some(board.name.clone()),
+            memory: None,
+        })
+        .collect();
+    let images = Images::new(Progress::on_terminal());
+    let cluster = Some(&outline.cluster);
+    let mut shared = Shared::new(folder, cluster, &hosts, Macs::default(), images);
+    let read = tables
+        .first()
+        .map(|table| read_guest(table, &mut shared, &mut problems));
+    match read.and_then(|read| read.planned) {
+        Some(planned) if problems.is_empty() => Ok(GuestFiles {
+            guest: planned.guest,
+            images: shared.images.iter().map(|found| found.image).collect(),
+            kernel_path: planned.kernel_path,
+            initrd_path: planned.initrd_path,
+            disk_paths: planned.disk_paths,
+        }),
         _ => Err(problems),
     }
 }

@@ -1,0 +1,338 @@
+//! A conversation with a cluster: questions to its boards, and their answers.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddrV4;
+use std::time::{Duration, Instant};
+
+use cluster_proto::client::{Client, Question, Reply, gather};
+use cluster_proto::ids::{BoardId, BoardSet, Era, Micros};
+use cluster_proto::ledger::page::Cursor;
+use cluster_proto::ledger::types::{Operation, Outcome};
+use cluster_proto::wire::auth::{Authenticator as _, ClusterKey};
+use cluster_proto::wire::message::{Echo, PageHead, Role, Status, read_echoes};
+
+use super::reach::Known;
+use super::wire::Wire;
+use crate::pack::{FullLedger, Outline, secret};
+use crate::report::Failure;
+
+/// How long a board is waited for that may be off.
+const PEERS_PATIENCE: Duration = Duration::from_millis(700);
+/// How long an order or a question to anybody is waited for.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often a ledger is begun to be read that moves on while it is read.
+const LEDGER_TRIES: usize = 50;
+/// The longest sleep between two looks at what is due.
+const STEP: Duration = Duration::from_millis(50);
+
+/// What one board said of itself and of the others.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Of itself.
+    pub status: Status,
+    /// Of the others.
+    pub echoes: Vec<Echo>,
+}
+
+/// What a cluster looks like at one moment.
+pub struct Look {
+    /// What is agreed, as `source` knows it.
+    pub ledger: Box<FullLedger>,
+    /// In which history.
+    pub era: Era,
+    /// Whose ledger it is: the leader's, if it answers.
+    pub source: BoardId,
+    /// Who leads, if anybody does.
+    pub leader: Option<BoardId>,
+    /// What boards and witnesses said, by number; nothing of those that did not answer.
+    pub reports: Vec<Option<Report>>,
+}
+
+/// An answer, kept.
+enum Got {
+    Outcome(Outcome),
+    Page(PageHead, Vec<u8>),
+    Peers(Report),
+}
+
+/// A conversation.
+pub struct Session {
+    /// The cluster's description.
+    pub outline: Outline,
+    addresses: Vec<Option<SocketAddrV4>>,
+    client: Client<ClusterKey>,
+    wire: Box<dyn Wire>,
+    begun: Instant,
+    parcels: VecDeque<(BoardId, Vec<u8>)>,
+}
+
+/// Sends to boards, and keeps what the wire has to say about it.
+struct Out<'a> {
+    wire: &'a mut dyn Wire,
+    addresses: &'a [Option<SocketAddrV4>],
+    broken: Option<io::Error>,
+}
+
+impl Out<'_> {
+    fn send(&mut self, board: BoardId, bytes: &[u8]) {
+        if let Some(Some(to)) = self.addresses.get(board.at()) {
+            self.broken = self.wire.send(*to, bytes).err().or(self.broken.take());
+        }
+    }
+}
+
+/// Does something with the client, which may send.
+macro_rules! with_client {
+    ($session:expr, |$client:ident, $now:ident, $send:ident| $body:expr) => {{
+        let $now = $session.now();
+        let mut out = Out {
+            wire: &mut *$session.wire,
+            addresses: &$session.addresses,
+            broken: None,
+        };
+        let $client = &mut $session.client;
+        let done = {
+            let $send: &mut dyn FnMut(BoardId, &[u8]) = &mut |board, bytes| out.send(board, bytes);
+            $body
+        };
+        match out.broken {
+            Some(error) => Err(broken(&error)),
+            None => Ok(done),
+        }
+    }};
+}
+
+fn broken(error: &io::Error) -> Failure {
+    Failure::Trouble(format!("the way to the boards is broken: {error}"))
+}
+
+impl Session {
+    /// Begins one.
+    ///
+    /// # Errors
+    /// The system has no random numbers.
+    pub fn new(known: Known, wire: Box<dyn Wire>) -> Result<Self, String> {
+        let entropy = secret::random().map_err(|error| format!("no random numbers: {error}"))?;
+        let mut boards = BoardSet(0);
+        for (at, address) in known.addresses.iter().enumerate() {
+            // A description has at most 16.
+            boards.set(BoardId(at as u8), address.is_some());
+        }
+        let entropy = u64::from_le_bytes(entropy);
+        let client = Client::new(ClusterKey::BLANK, &known.key, known.tag, boards, entropy);
+        Ok(Self {
+            outline: known.outline,
+            addresses: known.addresses,
+            client,
+            wire,
+            begun: Instant::now(),
+            parcels: VecDeque::new(),
+        })
+    }
+
+    fn now(&self) -> Micros {
+        // 584,000 years fit.
+        Micros(self.begun.elapsed().as_micros() as u64)
+    }
+
+    /// The name of a board.
+    pub fn name(&self, board: BoardId) -> String {
+        let known = self.outline.boards.get(board.at());
+        known.map_or_else(|| format!("board {board}"), |board| board.name.to_string())
+    }
+
+    /// The board called `name`.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn board(&self, name: &str) -> Result<BoardId, Failure> {
+        let found = self.outline.find(name);
+        found.ok_or_else(|| Failure::Trouble(self.outline.no_board(name)))
+    }
+
+    /// Takes in what comes, for at most `patience`; the answer to what was asked, if it came.
+    fn take(&mut self, patience: Duration) -> Result<Option<Got>, Failure> {
+        let received = self
+            .wire
+            .receive(patience)
+            .map_err(|error| broken(&error))?;
+        let Some((_, datagram)) = received else {
+            return Ok(None);
+        };
+        let reply = with_client!(self, |client, now, send| client
+            .receive(now, &datagram, send))?;
+        Ok(match reply {
+            None => None,
+            Some(Reply::Outcome(_, outcome)) => Some(Got::Outcome(outcome)),
+            Some(Reply::Page(head, page)) => Some(Got::Page(head, page.to_vec())),
+            Some(Reply::Peers(status, echoes)) => Some(Got::Peers(Report {
+                status,
+                echoes: read_echoes(echoes).collect(),
+            })),
+            Some(Reply::Parcel(board, bytes)) => {
+                self.parcels.push_back((board, bytes.to_vec()));
+                None
+            }
+        })
+    }
+
+    /// Asks, and waits for the answer; nothing if none comes within `patience`.
+    fn ask(&mut self, question: Question, patience: Duration) -> Result<Option<Got>, Failure> {
+        let until = Instant::now() + patience;
+        with_client!(self, |client, now, send| client.ask(now, question, send))?;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(None);
+            }
+            if let Some(got) = self.take(left.min(STEP))? {
+                return Ok(Some(got));
+            }
+            let ticked = with_client!(self, |client, now, send| client.tick(now, send))?;
+            if ticked.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// What one board says of itself and of the others; nothing if it does not answer.
+    ///
+    /// # Errors
+    /// The way there is broken.
+    pub fn peers(&mut self, board: BoardId) -> Result<Option<Report>, Failure> {
+        if self.addresses.get(board.at()).copied().flatten().is_none() {
+            return Ok(None);
+        }
+        match self.ask(Question::Peers { board }, PEERS_PATIENCE)? {
+            Some(Got::Peers(report)) => Ok(Some(report)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Asks everybody, and reads the ledger of the leader, or of whoever knows most.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub fn look(&mut self) -> Result<Look, Failure> {
+        let mut reports = Vec::new();
+        for at in 0..self.outline.boards.len() {
+            // A description has at most 16.
+            reports.push(self.peers(BoardId(at as u8))?);
+        }
+        let Some((source, leader)) = best_source(&reports) else {
+            return Err(self.nobody_answers());
+        };
+        let (era, ledger) = self.ledger_from(source)?;
+        Ok(Look {
+            ledger,
+            era,
+            source,
+            leader,
+            reports,
+        })
+    }
+
+    /// The ledger, as that board knows it.
+    fn ledger_from(&mut self, board: BoardId) -> Result<(Era, Box<FullLedger>), Failure> {
+        // Whoever was asked last is asked first.
+        self.peers(board)?;
+        let mut ledger = Box::new(FullLedger::new());
+        let mut from = Cursor::START;
+        let mut begun = 0;
+        while begun < LEDGER_TRIES {
+            begun += usize::from(from == Cursor::START);
+            let Some(Got::Page(head, page)) = self.ask(Question::Show { from }, PATIENCE)? else {
+                return Err(self.nobody_answers());
+            };
+            match gather(&mut ledger, &head, &page) {
+                Some(next) => from = next,
+                None => return Ok((head.era, ledger)),
+            }
+        }
+        Err(Failure::Trouble(
+            "the cluster's state changes faster than it can be read: try again".into(),
+        ))
+    }
+
+    /// Has something ordered, and says what became of it.
+    ///
+    /// # Errors
+    /// Nobody answers; then nobody knows whether it was carried out.
+    pub fn order(&mut self, operation: Operation) -> Result<Outcome, Failure> {
+        match self.ask(Question::Order(operation), PATIENCE)? {
+            Some(Got::Outcome(outcome)) => Ok(outcome),
+            _ => Err(self.unanswered_order()),
+        }
+    }
+
+    /// Has the cluster founded anew around a board.
+    ///
+    /// # Errors
+    /// It does not answer; then nobody knows whether it was carried out.
+    pub fn reform(&mut self, board: BoardId, lost: BoardSet) -> Result<Outcome, Failure> {
+        match self.ask(Question::Reform { board, lost }, PATIENCE)? {
+            Some(Got::Outcome(outcome)) => Ok(outcome),
+            _ => Err(self.unanswered_order()),
+        }
+    }
+
+    /// Sends bytes beside the protocol, as soon as the board knows this tool; whether it does.
+    ///
+    /// # Errors
+    /// The way there is broken.
+    pub fn post(&mut self, board: BoardId, bytes: &[u8]) -> Result<bool, Failure> {
+        with_client!(self, |client, _now, send| client.parcel(board, bytes, send))
+    }
+
+    /// What a board sends beside the protocol, waited for up to `patience`.
+    ///
+    /// # Errors
+    /// The way there is broken.
+    pub fn parcel(&mut self, patience: Duration) -> Result<Option<(BoardId, Vec<u8>)>, Failure> {
+        if self.parcels.is_empty() {
+            self.take(patience)?;
+        }
+        Ok(self.parcels.pop_front())
+    }
+
+    fn asked(&self) -> String {
+        let named = self.outline.boards.iter().zip(&self.addresses);
+        let asked = named.filter_map(|(board, at)| Some(format!("{} at {}", board.name, (*at)?)));
+        asked.collect::<Vec<_>>().join(", ")
+    }
+
+    fn nobody_answers(&self) -> Failure {
+        Failure::Trouble(format!(
+            "nobody of cluster {} answers; asked: {}. Are the boards on, is this machine on their network, and were they packed with this key?",
+            self.outline.cluster,
+            self.asked()
+        ))
+    }
+
+    fn unanswered_order(&self) -> Failure {
+        Failure::Trouble(format!(
+            "no answer came; asked: {}. It may have been carried out or not: `hearth events` shows it if it was; look before you order it again",
+            self.asked()
+        ))
+    }
+}
+
+/// Whose ledger is to be believed, and who leads: the leader of the newest term, or else whoever knows most.
+pub fn best_source(reports: &[Option<Report>]) -> Option<(BoardId, Option<BoardId>)> {
+    // A description has at most 16.
+    let numbered = reports.iter().enumerate();
+    let answered = numbered.filter_map(|(at, it)| Some((BoardId(at as u8), &it.as_ref()?.status)));
+    let answered: Vec<_> = answered.collect();
+    let newest = |(_, status): &&(BoardId, &Status)| (status.era.generation, status.term);
+    let leads = |status: &Status| status.role == Role::Leader;
+    let leading = answered.iter().filter(|(_, status)| leads(status));
+    if let Some((leader, _)) = leading.max_by_key(newest) {
+        return Some((*leader, Some(*leader)));
+    }
+    let (source, status) = answered
+        .iter()
+        .max_by_key(|(_, status)| (status.era.generation, status.commit, status.term))?;
+    // One that this tool does not reach.
+    Some((*source, status.leader))
+}
