@@ -21,6 +21,8 @@ pub struct View {
     pub well: bool,
     /// What is wrong, the gravest first.
     pub troubles: Vec<String>,
+    /// What is not wrong and yet good to know.
+    pub notes: Vec<String>,
     /// Whether there is a history yet.
     pub founded: bool,
     /// Who leads.
@@ -164,6 +166,7 @@ impl View {
             cluster: cluster.to_string(),
             well: false,
             troubles: Vec::new(),
+            notes: Vec::new(),
             founded: !look.era.is_blank(),
             leader: look.leader.map(name),
             term: look.ledger.term.0.max(newest_term(look)),
@@ -176,6 +179,7 @@ impl View {
             guests,
         };
         view.troubles = troubles(&view, look);
+        view.notes = notes(&view);
         view.well = view.troubles.is_empty();
         view
     }
@@ -386,12 +390,20 @@ fn troubles(view: &View, look: &Look) -> Vec<String> {
             troubles.push(format!("guest {}: {trouble}", guest.name));
         }
     }
-    if let Some(board) = &view.no_spare_for {
-        troubles.push(format!(
-            "if {board} is lost, the other boards have no room for all of its guests"
-        ));
-    }
     troubles
+}
+
+/// What is not wrong and yet good to know: a guest that is bound to its board cannot be carried on elsewhere, and was meant so.
+fn notes(view: &View) -> Vec<String> {
+    let drained = view.boards.iter().filter(|board| board.drained);
+    let drained = drained.map(|board| {
+        let name = &board.name;
+        format!("{name} is drained: no guest goes there (`hearth undrain {name}`)")
+    });
+    let spare = view.no_spare_for.iter();
+    let spare =
+        spare.map(|board| format!("if {board} is lost, no other board can run all of its guests"));
+    drained.chain(spare).collect()
 }
 
 fn board_troubles(board: &BoardView, view: &View) -> Vec<String> {
@@ -447,6 +459,9 @@ impl fmt::Display for View {
         writeln!(f, "cluster {}: {state}", self.cluster)?;
         for trouble in &self.troubles {
             writeln!(f, "  ! {trouble}")?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  - {note}")?;
         }
         let Quorum {
             voters,

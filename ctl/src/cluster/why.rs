@@ -181,7 +181,7 @@ fn notes(explained: &Explained, look: &Look, id: GuestId, owner: Option<BoardId>
     }
     if let Some(board) = &explained.no_spare_for {
         notes.push(format!(
-            "if {board} is lost, the other boards have no room for all of its guests"
+            "if {board} is lost, no other board can run all of its guests"
         ));
     }
     notes

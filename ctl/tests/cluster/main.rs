@@ -260,6 +260,8 @@ fn a_guest_is_made_while_the_cluster_runs() {
         (&"running".into(), &"beta".into())
     );
     assert_eq!(late["memory_mib"], 18);
+    let note = "if beta is lost, no other board can run all of its guests";
+    assert_eq!(status["notes"], serde_json::json!([note]));
     // Of the same images and by options, on a board that has to fetch them.
     let options = [
         "--name",
