@@ -251,13 +251,15 @@ fn places(records: &[Record], verdict: &mut Verdict) {
             list.push(name.to_string());
         }
     }
-    let mut epochs: Option<(u64, u64)> = None;
+    // The first and the last epoch of each history.
+    let mut epochs: HashMap<u64, (u64, u64)> = HashMap::new();
     for record in records {
         match &record.what {
             Seen::View(view) => {
                 let View {
                     leader,
                     owner,
+                    era,
                     epoch,
                     ..
                 } = view;
@@ -268,22 +270,21 @@ fn places(records: &[Record], verdict: &mut Verdict) {
                     }
                 }
                 if owner.is_some() {
-                    let (first, last) = epochs.unwrap_or((*epoch, *epoch));
-                    epochs = Some((first.min(*epoch), last.max(*epoch)));
+                    let (first, last) = epochs.entry(*era).or_insert((*epoch, *epoch));
+                    *first = (*first).min(*epoch);
+                    *last = (*last).max(*epoch);
                 }
             }
             Seen::Frame { link } => note(&mut verdict.links, link),
             _ => {}
         }
     }
-    if let Some((first, last)) = epochs {
-        let owners = last - first + 1;
-        if verdict.links.len() as u64 > owners {
-            verdict.violations.push(format!(
-                "two copies at once: the guest had {owners} owners, and was heard on {}",
-                verdict.links.join(", then ")
-            ));
-        }
+    let owners: u64 = epochs.values().map(|(first, last)| last - first + 1).sum();
+    if owners > 0 && verdict.links.len() as u64 > owners {
+        verdict.violations.push(format!(
+            "two copies at once: the guest had {owners} owners, and was heard on {}",
+            verdict.links.join(", then ")
+        ));
     }
 }
 

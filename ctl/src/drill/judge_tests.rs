@@ -195,6 +195,21 @@ fn a_card_that_is_heard_to_and_fro_has_two_copies() {
 }
 
 #[test]
+fn a_cluster_that_is_founded_anew_counts_anew() {
+    let mut trace = trace();
+    trace.view("alpha", 1).frame("alpha").both(1, "one", 1);
+    trace.frame("beta").both(2, "two", 1);
+    trace.is_wrong("two copies at once: the guest had 1 owners");
+    trace.add(Seen::View(View {
+        owner: Some("beta".into()),
+        era: 7,
+        epoch: 1,
+        ..View::default()
+    }));
+    trace.is_well();
+}
+
+#[test]
 fn a_stall_lasts_until_the_end_of_the_watch() {
     let verdict = trace().both(1, "one", 1).ask(2).wait(5000).ask(3).is_well();
     assert_eq!(verdict.stall.length_us, 5_002_000);

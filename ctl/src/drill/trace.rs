@@ -78,6 +78,8 @@ pub struct View {
     pub owner: Option<String>,
     /// How far the owner is: unowned, starting, running, leaving.
     pub phase: String,
+    /// In which history the cluster is: another one after it was founded anew.
+    pub era: u64,
     /// The guest's ownership epoch.
     pub epoch: u64,
     /// Boards that are in.

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cluster_proto::client::{Client, Question, Reply, gather};
-use cluster_proto::ids::{BoardId, BoardSet, Micros, Term};
+use cluster_proto::ids::{BoardId, BoardSet, Era, Micros, Term};
 use cluster_proto::ledger::Ledger;
 use cluster_proto::ledger::page::Cursor;
 use cluster_proto::ledger::types::Phase;
@@ -47,6 +47,8 @@ pub struct Viewer<W> {
     began: Instant,
     boards: Vec<Place>,
     ledger: Box<Whole>,
+    /// The history that the ledger belongs to.
+    era: Era,
 }
 
 impl Viewer<LabWire> {
@@ -107,6 +109,7 @@ impl<W: Wire> Viewer<W> {
             began: Instant::now(),
             boards,
             ledger: Box::new(Whole::new()),
+            era: Era::BLANK,
         }))
     }
 
@@ -119,12 +122,14 @@ impl<W: Wire> Viewer<W> {
         let Some((knows, commit)) = heard
             .iter()
             .max_by_key(|(_, status)| (status.era, status.commit))
-            .map(|(board, status)| (*board, status.commit))
+            .map(|(board, status)| (*board, (status.era, status.commit)))
         else {
             return Ok(None);
         };
-        if self.ledger.index < commit {
-            self.read_ledger(knows)?;
+        let (era, commit) = commit;
+        // A cluster that was founded anew begins to count anew.
+        if (self.era != era || self.ledger.index < commit) && self.read_ledger(knows)? {
+            self.era = era;
         }
         Ok(Some(self.view(&heard, guest)))
     }
@@ -149,6 +154,7 @@ impl<W: Wire> Viewer<W> {
             ..View::default()
         };
         if let Some((place, guest)) = place.and_then(|place| Some((place, place.guest.as_ref()?))) {
+            view.era = self.era.nonce;
             view.epoch = place.epoch.0;
             (view.phase, view.owner) = match guest.phase {
                 Phase::Unowned => ("unowned".into(), None),
@@ -189,10 +195,10 @@ impl<W: Wire> Viewer<W> {
         Ok(heard)
     }
 
-    /// Reads the ledger, page by page. If that is not to be had now, it stays as it was, or becomes whole with the next look.
-    fn read_ledger(&mut self, from: BoardId) -> Result<(), String> {
+    /// Reads the ledger, page by page; says whether it is read. If that is not to be had now, it stays as it was, or becomes whole with the next look.
+    fn read_ledger(&mut self, from: BoardId) -> Result<bool, String> {
         let Some(at) = self.boards.iter().position(|it| it.id == from) else {
-            return Ok(());
+            return Ok(false);
         };
         let mut ledger = Box::new(Whole::new());
         let mut next = Cursor::START;
@@ -211,12 +217,12 @@ impl<W: Wire> Viewer<W> {
                 Some(Some(cursor)) => next = cursor,
                 Some(None) => {
                     self.ledger = ledger;
-                    return Ok(());
+                    return Ok(true);
                 }
-                None => return Ok(()),
+                None => return Ok(false),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Asks a board.

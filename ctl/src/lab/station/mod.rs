@@ -29,8 +29,8 @@ const MAX_PENDING: usize = 64;
 const PENDING_AGE: u64 = 1_000_000_000;
 /// Between two questions for one address, nanoseconds.
 const ASK_GAP: u64 = 100_000_000;
-/// An answer is asked for again after this, nanoseconds; meanwhile it is used.
-const NEIGHBOUR_AGE: u64 = 30_000_000_000;
+/// An answer is asked for again after this, nanoseconds; meanwhile it is used. Nothing guards an answer against a flipped bit, so a wrong one must not last.
+const NEIGHBOUR_AGE: u64 = 1_000_000_000;
 /// Neighbours that are remembered; those beyond take the place of all.
 const MAX_NEIGHBOURS: usize = 256;
 /// Networks that a station may be in.
@@ -296,7 +296,9 @@ impl Station {
             EthernetProtocol::Ipv4 => {
                 let datagram = read(ethernet.payload())?;
                 let own = self.own.contains(datagram.to.ip());
-                if own {
+                let known = self.neighbours.contains_key(datagram.from.ip());
+                // Its sums do not cover who sent it: enough for somebody new, and not to forget what is known.
+                if own && !known && ethernet.src_addr().is_unicast() {
                     self.learn(now, *datagram.from.ip(), ethernet.src_addr());
                 }
                 (own || datagram.to.ip().is_multicast()).then_some(datagram)

@@ -90,6 +90,29 @@ fn an_address_is_asked_for_once_in_a_while() {
 }
 
 #[test]
+fn a_wrong_address_does_not_last() {
+    let mut pair = pair();
+    let to = SocketAddrV4::new(BOARD, 7266);
+    pair[0].send(at(0), 50000, to, b"hello").unwrap();
+    let question = pair[0].take().unwrap();
+    assert!(pair[1].receive(at(0), &question).is_none());
+    let mut answer = pair[1].take().unwrap();
+    // A bit of the board's address is flipped.
+    answer[14 + 8 + 3] ^= 1;
+    pair[0].receive(at(0), &answer);
+    assert_ne!(pair[0].take().unwrap()[..6], OTHER);
+    // A datagram from it, whose sender is damaged, changes nothing.
+    let own = SocketAddrV4::new(Ipv4Addr::new(10, 7, 0, 252), 50000);
+    pair[1].send(at(1), 7266, own, b"hello").unwrap();
+    exchange(at(1), &mut pair);
+    // It is asked for again before long, and then is right.
+    pair[0].send(at(1001), 50000, to, b"hello").unwrap();
+    exchange(at(1001), &mut pair);
+    pair[0].send(at(1002), 50000, to, b"hello").unwrap();
+    assert_eq!(pair[0].take().unwrap()[..6], OTHER);
+}
+
+#[test]
 fn groups_are_reached_and_heard() {
     let mut pair = pair();
     assert!(pair[0].send(at(0), 50000, GROUP, b"all").is_err());
