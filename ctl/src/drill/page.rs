@@ -212,11 +212,14 @@ fn write_client(svg: &mut String, lanes: &Lanes, scale: f64) -> std::fmt::Result
         let bin = came * BINS as u64 / lanes.length_us.max(1);
         bins[(bin as usize).min(BINS - 1)] += 1;
     }
-    let most = bins.iter().copied().max().unwrap_or(0).max(1);
+    // The usual count is the lane's full height: those that come all at once after a pause would make all others too small to see.
+    let mut counts: Vec<_> = bins.iter().copied().filter(|count| *count > 0).collect();
+    counts.sort_unstable();
+    let usual = counts.get(counts.len() / 2).copied().unwrap_or(1);
     let width = WIDTH / BINS as f64;
     svg.push_str("<path class=\"answers\" d=\"");
     for (bin, count) in bins.iter().enumerate().filter(|(_, count)| **count > 0) {
-        let height = LANE * f64::from(*count) / f64::from(most);
+        let height = LANE * (f64::from(*count) / f64::from(usual)).min(1.0);
         let left = LEFT + bin as f64 * width;
         write!(
             svg,
