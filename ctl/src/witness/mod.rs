@@ -102,7 +102,7 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Answer, Failure> {
     let trouble = |error: io::Error| Failure::file("use the memory in", &folder, error);
     let mut teller = Teller::new(&identity, json);
     let mut agent = begin(&identity, &folder, &mut teller).map_err(trouble)?;
-    let (wire, everyone) = wire(arguments).map_err(Failure::Trouble)?;
+    let (wire, everyone) = wire(arguments, &identity.name).map_err(Failure::Trouble)?;
     let mut host = Host {
         wire,
         everyone,
@@ -139,6 +139,7 @@ fn turn(agent: &mut Voter, host: &mut Host) {
             let from = Endpoint {
                 address: from.ip().octets(),
                 port: from.port(),
+                station: [0; 6],
             };
             agent.receive(now(), from, &datagram, host);
         }
@@ -285,10 +286,11 @@ fn from_description(arguments: &Arguments) -> Result<Identity, Failure> {
 }
 
 /// The way to the boards, and where all of them are reached.
-fn wire(arguments: &Arguments) -> Result<(Box<dyn Wire>, Vec<SocketAddrV4>), String> {
+fn wire(arguments: &Arguments, name: &str) -> Result<(Box<dyn Wire>, Vec<SocketAddrV4>), String> {
     let group = SocketAddrV4::new(GROUP, PORT);
     if let Some(lab) = &arguments.reach.lab {
         let ask = lab::Ask {
+            witness: Some(name.to_string()),
             port: Some(PORT),
             groups: vec![group],
         };

@@ -362,6 +362,7 @@ fn turn(agent: &mut Board, body: &mut Body, now: &dyn Fn() -> Micros) -> bool {
         let from = Endpoint {
             address: from.ip().octets(),
             port: from.port(),
+            station: [0; 6],
         };
         agent.receive(now(), from, &buffer[..length], body);
     }
