@@ -50,7 +50,7 @@ fn frozen_and_resumed(name: &str, cores: u8) {
         .lines()
         .filter(|line| line.contains("[web] tick "))
         .map(tick)
-        .last();
+        .next_back();
     order(&mut board, b'f');
     board.expect("hearth: guest web goes on", ANSWER);
     let next = tick(&board.expect("[web] tick ", ANSWER));
