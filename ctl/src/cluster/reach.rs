@@ -143,8 +143,9 @@ impl Reach {
         if self.lab.is_some() || !self.at.is_empty() {
             return Ok(self.lab.clone());
         }
-        let hosts = outline.boards.iter().filter(|board| !board.witness);
-        let mut own: Vec<_> = hosts.map(|board| board.name.to_string()).collect();
+        // A lab runs witnesses like boards.
+        let names = outline.boards.iter().map(|board| board.name.to_string());
+        let mut own: Vec<_> = names.collect();
         own.sort();
         let has_them = |lab: &String| {
             lab::boards(lab).is_ok_and(|mut boards| {

@@ -1,8 +1,6 @@
 //! `hearth up` and `down`: a whole cluster on this machine, boards under QEMU and witnesses beside them.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -71,13 +69,6 @@ pub fn up(arguments: &Up) -> Result<Answer, Failure> {
     let interrupt = Interrupt::catch()?;
     let reach = reach(Some(name.clone()));
     let known = reach.known()?;
-    let folder = state["folder"]
-        .as_str()
-        .map_or_else(PathBuf::new, PathBuf::from);
-    let witnesses = known.outline.boards.iter().filter(|board| board.witness);
-    for witness in witnesses {
-        start_witness(witness.name.as_str(), &cluster, &name, &folder)?;
-    }
     let addressed = known.addresses.iter().any(Option::is_some);
     if !addressed {
         return Ok(Done::new(format!(
@@ -131,26 +122,6 @@ pub fn still_to_come(cluster: &str, look: &Look) -> Vec<String> {
         format!("guest {}: {trouble}", guest.name)
     });
     boards.chain(guests).collect()
-}
-
-/// Starts this program anew as a witness in a lab, which ends when the lab does.
-fn start_witness(name: &str, cluster: &Path, lab: &str, folder: &Path) -> Result<(), Failure> {
-    let trouble = |error| Failure::Trouble(format!("cannot start witness {name}: {error}"));
-    let program = std::env::current_exe().map_err(trouble)?;
-    let path = folder.join(format!("{name}.log"));
-    let log = File::create(&path).map_err(|error| Failure::file("write", &path, error))?;
-    let errors = log.try_clone().map_err(trouble)?;
-    Command::new(program)
-        .args(["witness", name, "--lab", lab, "--cluster"])
-        .arg(cluster)
-        .arg("--folder")
-        .arg(folder.join(name))
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(errors)
-        .spawn()
-        .map_err(trouble)?;
-    Ok(())
 }
 
 /// Ends a lab.
