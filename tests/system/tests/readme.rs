@@ -19,12 +19,16 @@ const QUIT: &[u8] = b"\x1dq";
 /// What a Debian guest's shell says when it is there.
 const PROMPT: &str = "/ # ";
 
+const CLUSTER: &str = "run_keeps_a_guest_alive";
 const LAB: &str = "a_client_of_this_machine_reaches_redis";
 const VOLUMES: &str = "volumes_are_made_and_listed";
 
 /// Each command, with the test that runs it.
-const COMMANDS: [(&str, &str); 22] = [
-    ("scripts/run", "run_gives_the_guests_consoles"),
+const COMMANDS: [(&str, &str); 25] = [
+    ("scripts/run", CLUSTER),
+    ("scripts/run --single", "run_gives_the_guests_consoles"),
+    ("target/hearth lab kill beta", CLUSTER),
+    ("target/hearth lab restart beta", CLUSTER),
     ("scripts/test", "these tests are it"),
     ("scripts/run --machine raspi4b", "run_on_raspi4b"),
     (
@@ -38,7 +42,7 @@ const COMMANDS: [(&str, &str); 22] = [
     ("scripts/run --help", "run_has_help"),
     ("scripts/run my-cluster.toml", "run_takes_a_description"),
     (
-        "target/hearth pack scripts/cluster.toml -o boot.cpio",
+        "target/hearth pack scripts/single.toml -o boot.cpio",
         "pack_and_show",
     ),
     ("target/hearth show boot.cpio", "pack_and_show"),
@@ -179,10 +183,18 @@ impl Session {
 
     /// Waits until it has said `what`, behind what was waited for before.
     fn expect(&mut self, what: &str) {
+        self.expect_any(&[what]);
+    }
+
+    /// Waits until it has said one of these, behind what was waited for before.
+    fn expect_any(&mut self, what: &[&str]) {
         let limit = Instant::now() + LIMIT;
         loop {
-            if let Some(place) = self.text.find(what) {
-                self.text.drain(..place + what.len());
+            let found = what
+                .iter()
+                .filter_map(|what| Some((self.text.find(what)?, what.len())));
+            if let Some((place, length)) = found.min() {
+                self.text.drain(..place + length);
                 return;
             }
             match self
@@ -223,10 +235,47 @@ fn boots(line: &str, cores: usize) {
     session.leave();
 }
 
+/// The identity of the boot that the page behind the forward tells, once it is there and another than `not`.
+fn boot_of_the_page(not: &str) -> String {
+    let limit = Instant::now() + LIMIT;
+    loop {
+        let mut page = String::new();
+        let asked = TcpStream::connect("127.0.0.1:8080").and_then(|mut stream| {
+            stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+            stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+            stream.read_to_string(&mut page)
+        });
+        let boot = page.trim_end().rsplit_once("boot ");
+        match boot.filter(|_| asked.is_ok()) {
+            Some((_, boot)) if boot != not => return boot.to_owned(),
+            _ => assert!(Instant::now() < limit, "no page came, but {page:?}"),
+        }
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn run_keeps_a_guest_alive() {
+    let mut session = Session::start("scripts/run", usize::MAX, &[]);
+    session.expect("owns the guest (running");
+    let first = boot_of_the_page("");
+    // Wherever the guest is, it is not on beta afterwards.
+    output("target/hearth lab kill beta", &[]);
+    let left = [
+        "alpha owns the guest (running",
+        "gamma owns the guest (running",
+    ];
+    session.expect_any(&left);
+    let second = boot_of_the_page("");
+    output("target/hearth lab restart beta", &[]);
+    session.expect("alpha, beta, gamma are in");
+    saw!(CLUSTER, "boot {first}, and {second} after beta was lost");
+}
+
 #[test]
 fn run_gives_the_guests_consoles() {
     const NAME: &str = "run_gives_the_guests_consoles";
-    let mut session = Session::start("scripts/run", 2, &[]);
+    let mut session = Session::start("scripts/run --single", 2, &[]);
     session.expect("Ctrl-] 1 .. 9     the console of that guest");
     session.expect(PROMPT);
     session.type_in(b"nproc; cat /proc/meminfo | grep -c MemTotal; echo first-$((40 + 2))\r");
@@ -266,7 +315,7 @@ fn run_has_help() {
 #[test]
 fn run_takes_a_description() {
     let guests = paths::project().join(".guests");
-    let text = fs::read_to_string(paths::project().join("scripts/cluster.toml"))
+    let text = fs::read_to_string(paths::project().join("scripts/single.toml"))
         .expect("the example")
         .replace("../.guests", &guests.display().to_string())
         .replace("\"left\"", "\"mine\"");
@@ -283,7 +332,7 @@ fn pack_and_show() {
     let package = paths::results().join("pack_and_show.cpio");
     let files: [(&str, &Path); 1] = [("boot.cpio", &package)];
     output(
-        "target/hearth pack scripts/cluster.toml -o boot.cpio",
+        "target/hearth pack scripts/single.toml -o boot.cpio",
         &files,
     );
     let shown = output("target/hearth show boot.cpio", &files).stdout;
