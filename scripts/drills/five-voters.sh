@@ -6,7 +6,7 @@ trap 'hearth lab down' EXIT
 
 hearth lab up five.toml --smp 1 --memory 512
 hearth drill watch web --service 10.7.0.11:7007
-hearth drill until web --members 5 --running --led
+hearth drill until web --members 4 --running --led
 
 for n in 1 2; do
     owner=$(hearth drill owner web)

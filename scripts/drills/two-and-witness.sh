@@ -6,17 +6,18 @@ trap 'hearth lab down' EXIT
 
 hearth lab up two.toml --smp 1 --memory 512
 hearth drill watch web --service 10.7.0.11:7007
-hearth drill until web --members 3 --running --led
+hearth drill until web --members 2 --running --led
 
 hearth lab kill witness
 sleep 3
 hearth lab restart witness
-hearth drill until web --members 3 --running --led
+sleep 2
+hearth drill until web --members 2 --running --led
 
 owner=$(hearth drill owner web)
 hearth lab kill "$owner"
 hearth drill until web --running --not-owner "$owner" --led
 hearth lab restart "$owner"
-hearth drill until web --members 3 --running --led
+hearth drill until web --members 2 --running --led
 sleep 2
 hearth drill judge --stall 4s --boots 2

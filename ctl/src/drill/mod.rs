@@ -125,7 +125,7 @@ struct Guest {
 struct Until {
     /// The guest that is spoken of.
     guest: String,
-    /// So many boards are in the cluster, witnesses among them.
+    /// So many boards are in the cluster; a witness is never in, it only votes.
     #[arg(long, value_name = "N")]
     members: Option<usize>,
     /// The guest's owner says that it runs.
