@@ -4,6 +4,7 @@
 //! image and does not is passed over.
 
 use super::{Agent, Hands, Out, node_and_out};
+use crate::described::NO_IMAGE;
 use crate::ids::{BoardId, BoardSet, GuestId, Micros, Span};
 use crate::ledger::Ledger;
 use crate::ledger::types::{Digest, Image, Operation, RequestId, VolumeKind};
@@ -14,8 +15,6 @@ use crate::wire::frame::Party;
 
 /// How long a guest waits for an image for which no source is left, before its start has failed.
 const HOPE: Span = Span::millis(3_000);
-/// Where a digest is all zeros, there is no image.
-const NO_IMAGE: Digest = [0; 32];
 
 /// An image on its way here, and from whom.
 struct Incoming {
