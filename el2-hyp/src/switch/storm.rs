@@ -8,10 +8,10 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::gate::Ticks;
 
-/// Frames a second, in the long run.
-pub const FLOODS_PER_SECOND: u64 = 2_000;
+/// Frames a second, in the long run. Hosts send some ten; each frame costs every guest of the network an interrupt, or as much.
+pub const FLOODS_PER_SECOND: u64 = 500;
 /// Frames at once.
-pub const FLOOD_BURST: u64 = 256;
+pub const FLOOD_BURST: u64 = 64;
 
 /// The bucket of one port.
 pub(super) struct Bucket(AtomicU64);

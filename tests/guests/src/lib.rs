@@ -18,7 +18,7 @@
 //!
 //! Read in this order: [`start`] (entry, and what a program's main is given), [`machine`] (the device tree), [`console`] and [`report`],
 //! [`exception`] (interrupts, and [`exception::probe`], which survives any fault), [`gic`], [`timer`], [`smp`], [`psci`],
-//! [`mmu`] and [`mmio`], [`virtio`] and [`traffic`], [`host`], [`rng`].
+//! [`mmu`] and [`mmio`], [`virtio`] and [`traffic`], [`host`], [`rng`], [`turns`].
 //!
 //! Registers are named by the instruction that the test means to execute, so the macros [`read_sysreg!`] and [`write_sysreg!`] take any name,
 //! also those that must fault.
@@ -38,6 +38,7 @@ pub mod smp;
 pub mod start;
 pub mod timer;
 pub mod traffic;
+pub mod turns;
 pub mod virtio;
 
 pub use machine::Machine;

@@ -2,13 +2,15 @@
 //!
 //! Parameters: `secs=` (5); `mode=`: `broadcast`; `unknown`, to addresses that nobody has, each time another; `spoof`, from addresses that
 //! are not its own; `loop`, which sends back whatever comes, to everybody, and starts with a broadcast; `knock`, which tells the card that there is
-//! something when there is nothing; `length=` (1514); `seed=` (1). Output: each second `FLOOD second count`, and `PASS flood sent=N`.
+//! something when there is nothing; `length=` (1514); `seed=` (1); `turns=`
+//! ([`guest::turns`]). Output: each second `FLOOD second count`, and `PASS flood sent=N`.
 //! The card may refuse frames; nothing that it does with them is a failure but that it stops taking them.
 #![no_std]
 #![no_main]
 
 use guest::rng::Rng;
 use guest::traffic::{self, BATCH};
+use guest::turns::Turns;
 use guest::virtio::net::{Card, FRAME, Mac};
 use guest::{Machine, println, report, timer, virtio};
 use virtio_drivers::transport::DeviceType;
@@ -31,6 +33,7 @@ fn main(machine: &'static Machine) {
         rng: Rng::new(machine.number("seed", 1)),
         card,
         number: 0,
+        turns: Turns::new(machine),
     };
     let sent = flood.run(machine.number("secs", 5).max(1));
     match report::failures() {
@@ -45,6 +48,7 @@ struct Flood {
     length: usize,
     rng: Rng,
     number: u32,
+    turns: Turns,
 }
 
 impl Flood {
@@ -56,6 +60,7 @@ impl Flood {
             let end = timer::now() + timer::frequency();
             let mut sent = 0;
             while timer::now() < end {
+                self.turns.look();
                 let count = self.step();
                 sent += count;
                 if count > 0 {

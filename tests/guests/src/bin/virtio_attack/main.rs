@@ -7,7 +7,7 @@
 //! After a number of acts each device is reset and has to be well again: it takes a sound set-up and serves a sound request. And what was
 //! under way before the reset must not write to memory any more.
 //!
-//! Parameters: `count=` (100,000), `seed=` (1). Output: `ATTACK n` now and then, and `PASS virtio_attack acts=N …`, with how often devices had asked
+//! Parameters: `count=` (100,000), `seed=` (1), `turns=` ([`guest::turns`]). Output: `ATTACK n` now and then, and `PASS virtio_attack acts=N …`, with how often devices had asked
 //! to be reset and how often they had served; `FAIL virtio_attack why`.
 #![no_std]
 #![no_main]
@@ -18,6 +18,7 @@ mod rings;
 
 use guest::machine::Range;
 use guest::rng::Rng;
+use guest::turns::Turns;
 use guest::{Machine, exception, println, report};
 
 use device::Device;
@@ -47,6 +48,7 @@ fn main(machine: &'static Machine) {
         rng: Rng::new(machine.number("seed", 1)),
         devices: [const { None }; MAX_DEVICES],
         broken: 0,
+        turns: Turns::new(machine),
     };
     let found = machine
         .slots()
@@ -81,12 +83,14 @@ struct Attack {
     devices: [Option<Device>; MAX_DEVICES],
     /// How often a device said that it needs a reset.
     broken: u64,
+    turns: Turns,
 }
 
 impl Attack {
     fn run(&mut self, count: u64) {
         let mut served = 0;
         for act in 1..=count {
+            self.turns.look();
             let devices = self.devices.iter().flatten().count() as u64;
             let at = self.rng.below(devices) as usize;
             if let Some(device) = &mut self.devices[at] {
