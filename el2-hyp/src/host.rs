@@ -3,6 +3,7 @@
 use crate::device::pl011::Sink;
 use crate::device::virtio::block::disk::BoardDisk;
 use crate::frame::{Frame, Malformed};
+use crate::stage2::{Fault, dirty};
 use crate::switch::{Forwarded, PortId};
 
 /// What a physical interrupt was, once the board has dealt with its own part.
@@ -63,6 +64,8 @@ pub trait Host {
     fn turn_on(&self, guest: usize, vcpu: usize);
     /// This core must leave its guest at `deadline` (physical counter) at the latest, or need not on the guest's account.
     fn set_deadline(&self, deadline: Option<u64>);
+    /// The loaded vCPU of a guest met a fault in the guest's RAM: its stage 2 and its log of written pages see to it.
+    fn memory_fault(&self, guest: usize, fault: Fault) -> dirty::Found;
     /// A guest's console.
     fn console(&self, guest: usize) -> Self::Console<'_>;
     /// The Ethernet that a guest's card is a port of.

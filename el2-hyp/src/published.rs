@@ -37,6 +37,30 @@ impl<const CORES: usize> Laps<CORES> {
     fn now(&self) -> [u64; CORES] {
         core::array::from_fn(|core| self.0[core].load(Ordering::SeqCst))
     }
+
+    /// Where the first `running` cores are: see [`Round::is_over`].
+    pub fn begin_round(&self, running: usize) -> Round<CORES> {
+        fence(Ordering::SeqCst);
+        Round {
+            noted: self.now(),
+            running,
+        }
+    }
+}
+
+/// A moment, which every core is to pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Round<const CORES: usize> {
+    noted: [u64; CORES],
+    running: usize,
+}
+
+impl<const CORES: usize> Round<CORES> {
+    /// Whether each of the cores has passed since.
+    pub fn is_over(&self, laps: &Laps<CORES>) -> bool {
+        let now = laps.now();
+        (0..self.running).all(|core| now[core] != self.noted[core])
+    }
 }
 
 /// A place where cores find a thing.
@@ -77,11 +101,9 @@ impl<T: Send + Sync> Published<T> {
         running: usize,
     ) -> Option<Withdrawn<T, CORES>> {
         let at = self.0.swap(ptr::null_mut(), Ordering::SeqCst);
-        fence(Ordering::SeqCst);
         (!at.is_null()).then(|| Withdrawn {
             at,
-            noted: laps.now(),
-            running,
+            round: laps.begin_round(running),
         })
     }
 }
@@ -89,8 +111,7 @@ impl<T: Send + Sync> Published<T> {
 /// A thing that nobody finds any more.
 pub struct Withdrawn<T, const CORES: usize> {
     at: *mut T,
-    noted: [u64; CORES],
-    running: usize,
+    round: Round<CORES>,
 }
 
 // SAFETY: it owns the thing.
@@ -102,9 +123,7 @@ impl<T, const CORES: usize> Withdrawn<T, CORES> {
     /// # Errors
     /// While a core has not passed since the thing was withdrawn.
     pub fn take(self, laps: &Laps<CORES>) -> Result<Box<T>, Self> {
-        let now = laps.now();
-        let passed = |core: usize| now[core] != self.noted[core];
-        if !(0..self.running).all(passed) {
+        if !self.round.is_over(laps) {
             return Err(self);
         }
         // SAFETY: it came from a box in `publish`. Nobody finds it since `withdraw`, and whoever had found it has passed since, as `pass` was promised.

@@ -13,7 +13,7 @@ use el2_hyp::lock::Mutex;
 use crate::guests::{self, MakeError, News, Slot};
 use crate::host::CoreHost;
 use crate::queue::MAX_BOARD_GUESTS;
-use crate::{info, warn};
+use crate::{info, moving, warn};
 
 /// What decides over this board's guests: nothing but itself.
 static AUTHORITY: Authority = Authority::new();
@@ -39,7 +39,7 @@ fn start(view: Box<GuestView<'static>>) {
     let name = view.guest.name.clone();
     match guests::create(view, None) {
         Ok(id) => {
-            guests::permit(&AUTHORITY, id, Ticks::NEVER, 0);
+            permit(id);
             guests::start(id);
         }
         Err(why @ (MakeError::Devices(_) | MakeError::Controller(_))) => {
@@ -75,6 +75,20 @@ pub fn freeze_or_resume(slot: &Slot) {
         guests::freeze(id);
         info!("guest {name} is frozen");
     }
+}
+
+/// Moves a guest to another place of this board, while it runs: what a move to another board costs, rehearsed without one.
+pub fn move_within(slot: &Slot) {
+    let name = &slot.guest.name;
+    match moving::begin_within(slot) {
+        Ok(()) => info!("guest {name} moves"),
+        Err(why) => warn!("guest {name} does not move: {why}"),
+    }
+}
+
+/// A guest that moved within the board may speak from its new place.
+pub fn permit(id: usize) {
+    guests::permit(&AUTHORITY, id, Ticks::NEVER, 0);
 }
 
 /// Destroys a guest, and makes and starts another like it.

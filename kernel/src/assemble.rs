@@ -66,7 +66,28 @@ pub struct Holdings {
 /// Blocks of memory that are given back at once.
 const BLOCKS_AT_ONCE: usize = 64;
 
+/// Whether a guest's cards are on the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// From the beginning.
+    Attached,
+    /// Once the guest has arrived.
+    Reserved,
+}
+
 impl Holdings {
+    /// Puts a guest's cards on the network that were kept from it. `view` is what the guest was made from.
+    ///
+    /// # Errors
+    /// If somebody on this board has one of their addresses.
+    pub fn join(&self, view: &GuestView<'_>) -> Result<(), AttachError> {
+        let network = net::network();
+        for (nic, &port) in view.guest.nics.iter().zip(&self.ports) {
+            network.map_or(Ok(()), |network| network.join(port, Mac(nic.mac.octets())))?;
+        }
+        Ok(())
+    }
+
     /// Nothing comes in by its ports any more.
     pub fn detach(&self) {
         if let Some(network) = net::network() {
@@ -103,6 +124,7 @@ impl Holdings {
 pub fn devices(
     id: usize,
     view: &GuestView<'static>,
+    ports: Ports,
     holdings: &mut Holdings,
 ) -> Result<Box<[Device]>, Unmade> {
     let mut devices = Vec::new();
@@ -112,9 +134,11 @@ pub fn devices(
     for nic in &view.guest.nics {
         let mac = Mac(nic.mac.octets());
         let network = net::network().ok_or(Unmade::NoNetwork)?;
-        let port = network
-            .attach(id, devices.len(), mac)
-            .map_err(Unmade::Card)?;
+        let port = match ports {
+            Ports::Attached => network.attach(id, devices.len(), mac),
+            Ports::Reserved => network.reserve(id, devices.len()),
+        };
+        let port = port.map_err(Unmade::Card)?;
         holdings.ports.push(port);
         devices.push(Device::network(mac, port));
     }

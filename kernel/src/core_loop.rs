@@ -7,18 +7,18 @@ use el2_hyp::guest::Leave;
 use el2_hyp::host::Host;
 use el2_hyp::sched::EntityId;
 
-use crate::guests::Work;
 use crate::host::CoreHost;
+use crate::work::{self, Work};
 use crate::{guests, operator, queue};
 
-/// A core that puts a guest into memory, and has a vCPU to run as well, does both in turns of this, in microseconds.
+/// A core that has long work, and has a vCPU to run as well, does both in turns of this, in microseconds.
 const TURN_US: u64 = 1000;
 
 /// Runs this core.
 pub fn run(host: &CoreHost) -> ! {
     let own = host.per_core();
     let turn = timer::frequency() * TURN_US / 1_000_000;
-    let mut work: Option<Work> = None;
+    let mut begun: Option<Work> = None;
     loop {
         // SAFETY: the core is here with nothing in hand but what it puts into memory.
         unsafe { host.pass() };
@@ -27,18 +27,18 @@ pub fn run(host: &CoreHost) -> ! {
         }
         own.reschedule.store(false, Ordering::SeqCst);
         host.serve_devices();
-        work = match work.or_else(guests::next_work) {
+        begun = match begun.or_else(work::next) {
             Some(work) => work.go_on(host, timer::now() + turn),
             None => None,
         };
-        let work_at = match work {
+        let work_at = match begun {
             Some(_) => timer::now() + turn,
             None => u64::MAX,
         };
         own.work_at.store(work_at, Ordering::Relaxed);
         match queue::pick(host.core()) {
             Some(entity) => run_entity(host, entity),
-            None if work.is_some() => {}
+            None if begun.is_some() => {}
             None => idle(host),
         }
     }

@@ -5,11 +5,12 @@ use core::sync::atomic::Ordering;
 use el2_hyp::arch::{regs, timer};
 use el2_hyp::device::pl011::Sink;
 use el2_hyp::host::{Host, HostInterrupt};
+use el2_hyp::stage2::{Fault, dirty};
 use platform::gic::{GicError, KICK};
 
 use crate::interrupts::{self, Interrupts};
 use crate::percore::{self, PerCore};
-use crate::{agent, alone, console, disk, fault, guests, net, queue};
+use crate::{agent, alone, console, disk, fault, guests, net, queue, work};
 
 /// The board, seen from one core.
 pub struct CoreHost {
@@ -198,7 +199,7 @@ impl Host for CoreHost {
         unsafe { self.pass() };
         let leave = self.per_core.console.load(Ordering::SeqCst)
             || queue::should_yield(self.core)
-            || guests::is_work_waiting()
+            || work::is_waiting()
             || self.per_core.work_at.load(Ordering::Relaxed) <= timer::now()
             || self.is_shared() != self.wants_sharing();
         if !leave {
@@ -242,6 +243,10 @@ impl Host for CoreHost {
                 .store(deadline, Ordering::Relaxed);
             self.rearm();
         }
+    }
+
+    fn memory_fault(&self, guest: usize, fault: Fault) -> dirty::Found {
+        guests::memory_fault(guest, fault)
     }
 
     #[inline]

@@ -5,7 +5,7 @@
 //! - [`console`]: the board's line, shared with its guests. - [`fault`]: when EL2 itself fails.
 //! - [`smp`]: the cores. - [`interrupts`], [`percore`], [`queue`]: what they share. - [`power`]: the switch. - [`random`]: random numbers.
 //! - [`host`]: the board as its guests need it. - [`guests`], [`assemble`], [`place`]: guests from the boot package, with their devices, into memory.
-//! - [`alone`]: what becomes of guests when no cluster decides.
+//! - [`moving`]: guests move while they run. - [`alone`]: what becomes of guests when no cluster decides.
 //! - [`devices`], [`net`], [`disk`]: the board's own card and disk, and what they are for.
 //! - [`agent`]: the board's part in its cluster. - [`images`]: what guests are started from.
 //! - [`operator`]: what is asked for at the console. - [`core_loop`]: what every core does for ever.
@@ -28,6 +28,7 @@ mod host;
 mod images;
 mod interrupts;
 mod memory;
+mod moving;
 mod net;
 mod operator;
 mod percore;
@@ -36,6 +37,7 @@ mod power;
 mod queue;
 mod random;
 mod smp;
+mod work;
 
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU64, Ordering};

@@ -17,7 +17,9 @@ pub fn serve(host: &CoreHost) {
                 let _ = slot.guest.receive(host, byte);
             }
         }
-        Command::Freeze { .. } | Command::Restart { .. } if agent::is_member() => {
+        Command::Freeze { .. } | Command::Restart { .. } | Command::Move { .. }
+            if agent::is_member() =>
+        {
             info!("the cluster decides over this board's guests: see 'hearth guest --help'");
         }
         Command::Freeze { guest } => {
@@ -28,6 +30,11 @@ pub fn serve(host: &CoreHost) {
         Command::Restart { guest } => {
             if let Some(slot) = guests::find(guest) {
                 alone::make_anew(host, slot);
+            }
+        }
+        Command::Move { guest } => {
+            if let Some(slot) = guests::find(guest) {
+                alone::move_within(slot);
             }
         }
         Command::Status => tell_status(),

@@ -161,6 +161,22 @@ pub fn midr() -> u64 {
     midr
 }
 
+/// CTR_EL0: how long the lines of this core's caches are.
+pub fn ctr() -> u64 {
+    let ctr;
+    // SAFETY: reading an ID register has no effect.
+    unsafe { asm!("mrs {}, ctr_el0", out(reg) ctr, options(nomem, nostack, preserves_flags)) };
+    ctr
+}
+
+/// DCZID_EL0: how much one instruction zeroes.
+pub fn dczid() -> u64 {
+    let dczid;
+    // SAFETY: reading an ID register has no effect.
+    unsafe { asm!("mrs {}, dczid_el0", out(reg) dczid, options(nomem, nostack, preserves_flags)) };
+    dczid
+}
+
 /// Sets HCR_EL2.
 ///
 /// # Safety

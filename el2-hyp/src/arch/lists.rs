@@ -101,7 +101,16 @@ impl Interface {
         ((vtr as usize & 0x1f) + 1).min(MAX_LIST_REGISTERS)
     }
 
-    /// How many registers of active priorities of each group there are: by ICH_VTR_EL2.PREbits.
+    /// How many registers of active priorities of each group there are.
+    pub fn active_priority_registers(self) -> usize {
+        match self {
+            // GICH_APR: 32 levels.
+            Self::V2 { .. } => 1,
+            Self::V3 => Self::priority_registers(),
+        }
+    }
+
+    /// By ICH_VTR_EL2.PREbits.
     fn priority_registers() -> usize {
         match (read!("S3_4_C12_C11_1") >> 26 & 7) + 1 {
             7 => 4,

@@ -3,6 +3,8 @@
 
 use core::arch::{asm, global_asm};
 
+use crate::addr::Ipa;
+
 macro_rules! registers {
     ($($field:ident = $name:literal, $reset:expr, $doc:literal;)*) => {
         /// EL1's and EL0's system registers.
@@ -264,6 +266,21 @@ pub fn fault_ipa() -> u64 {
     // SAFETY: reading a register has no effect.
     unsafe { asm!("mrs {}, hpfar_el2", out(reg) value, options(nomem, nostack, preserves_flags)) };
     value
+}
+
+/// Where the loaded guest's stage 1 leads from a virtual address, as for a read at EL1; none if it leads nowhere. The guest's PAR_EL1 stays as it was.
+pub fn translate(va: u64) -> Option<Ipa> {
+    /// PAR_EL1.F: the translation failed.
+    const FAILED: u64 = 1;
+    /// PAR_EL1.PA.
+    const PAGE: u64 = 0x000f_ffff_ffff_f000;
+    let par: u64;
+    // SAFETY: the instruction changes nothing but PAR_EL1, which is put back.
+    unsafe {
+        asm!("mrs {own}, par_el1", "at s1e1r, {va}", "isb", "mrs {par}, par_el1", "msr par_el1, {own}",
+             own = out(reg) _, va = in(reg) va, par = out(reg) par, options(nostack, preserves_flags));
+    }
+    (par & FAILED == 0).then_some(Ipa(par & PAGE | va & 0xfff))
 }
 
 /// This core's own ID registers, by `idregs::index`.

@@ -93,6 +93,14 @@ pub struct Hardware {
 }
 
 impl Hardware {
+    /// The interrupt of guests that stands for a physical one: the virtual timer's.
+    pub fn mapped_interrupt(&self) -> MappedInterrupt {
+        MappedInterrupt {
+            virtual_intid: VIRTUAL_TIMER,
+            physical_intid: self.virtual_timer,
+        }
+    }
+
     /// The interrupt controller that guests see.
     pub fn gic_version(&self) -> Version {
         match self.interface {
@@ -164,10 +172,7 @@ impl Guest {
     ) -> Result<Self, ConfigError> {
         assert!(devices.len() <= usize::from(crate::machine::VIRTIO_SLOTS));
         let version = hardware.gic_version();
-        let mapped = MappedInterrupt {
-            virtual_intid: VIRTUAL_TIMER,
-            physical_intid: hardware.virtual_timer,
-        };
+        let mapped = hardware.mapped_interrupt();
         let own = crate::arch::regs::id_registers();
         Ok(Self {
             id,
@@ -220,6 +225,11 @@ impl Guest {
     /// The interrupt controller that it sees.
     pub fn gic_version(&self) -> Version {
         self.hardware.gic_version()
+    }
+
+    /// The interrupt of its virtual timer, and the board's behind it.
+    pub fn mapped_interrupt(&self) -> MappedInterrupt {
+        self.hardware.mapped_interrupt()
     }
 
     /// Its vCPUs.

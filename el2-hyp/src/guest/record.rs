@@ -6,19 +6,25 @@
 //! **From bytes.** A guest with the same vCPUs and devices was made, and never ran. Its memory and disks have been filled. [`Guest::can_adopt`] compares what has come with
 //! what was made, and changes nothing; [`Guest::adopt`] then cannot fail. After that each vCPU that is on is to be put on a core, as after PSCI's CPU_ON.
 
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use crate::arch::timer;
+use crate::arch::{config, timer};
 use crate::device::virtio::block::record::{OtherDisk, Pinned};
 use crate::device::virtio::{DeviceId, net};
 use crate::guest::devices::Device;
 use crate::guest::{Guest, PHYSICAL_TIMER};
+use crate::host::Host;
 use crate::psci::{Power, VcpuPower};
+use crate::record::content::{self, Written};
+use crate::record::header::{Board, Header, Identity};
 use crate::record::intake::Parts;
+use crate::record::units::{Packer, Units};
 use crate::record::vcpu::Aarch32;
-use crate::record::{Kind, NoRoom, Writer, device};
+use crate::record::{Kind, Malformed, NoRoom, Writer, device};
 use crate::vcpu::Context;
 use crate::vgic::{VcpuId, VcpuMask};
+use crate::volume::overlay::Overlay;
 
 /// Why a guest does not go to another board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +63,94 @@ impl Guest {
             }
         }
         Ok(())
+    }
+
+    /// The header of its record.
+    pub fn header(&self) -> Header {
+        Header {
+            gic: self.gic_version(),
+            priority_registers: self.hardware.interface.active_priority_registers() as u8,
+            vcpus: self.vcpus.len() as u8,
+            ram: self.memory.size(),
+            // The architecture has 32 bits for it.
+            frequency: timer::frequency() as u32,
+            identity: self.identity(),
+            slots: self.kinds(),
+        }
+    }
+
+    /// Why a guest of that header cannot become this one, which was made for it on this board.
+    ///
+    /// # Errors
+    /// [`Refused`](crate::record::header::Refused).
+    pub fn can_host(&self, header: &Header) -> Result<(), crate::record::header::Refused> {
+        header.fits(&Board {
+            gic: self.gic_version(),
+            priority_registers: self.hardware.interface.active_priority_registers() as u8,
+            memory: self.memory.size(),
+            frequency: timer::frequency() as u32,
+            identity: &self.identity(),
+        })
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            midr: config::midr(),
+            ctr: config::ctr(),
+            dczid: config::dczid(),
+            id: self.id_registers.clone(),
+        }
+    }
+
+    /// How many blocks the disk in a slot has, if that has an ephemeral one.
+    pub fn disk_blocks(&self, slot: usize) -> Option<u32> {
+        self.with_disk(slot, |overlay| overlay.blocks())
+    }
+
+    /// Makes all blocks in `range` of the disk in a slot that differ from its image count as changed: a copy begins.
+    ///
+    /// # Panics
+    /// If the range goes beyond the disk.
+    pub fn change_blocks(&self, slot: usize, range: Range<u32>) {
+        self.with_disk(slot, |overlay| overlay.change_all(range));
+    }
+
+    /// Writes a section of blocks of the disk in a slot: see [`content::write_blocks`].
+    ///
+    /// # Errors
+    /// If there is no room.
+    pub fn write_blocks(
+        &self,
+        slot: usize,
+        blocks: Range<u32>,
+        (writer, buffer): (&mut Writer, &mut [u8]),
+        packer: Option<&mut Packer>,
+    ) -> Result<(Written, Option<u32>), NoRoom> {
+        let write = |overlay: &mut Overlay<'static>| {
+            content::write_blocks(writer, buffer, (slot as u8, overlay), blocks, packer)
+        };
+        self.with_disk(slot, write)
+            .unwrap_or(Ok((Written::default(), None)))
+    }
+
+    /// Puts blocks into the disk in a slot, of a guest that is coming.
+    ///
+    /// # Errors
+    /// If there is no such disk, or [`content::put_blocks`] says so.
+    pub fn put_blocks(&self, slot: usize, units: Units<'_>) -> Result<(), Malformed> {
+        self.with_disk(slot, |overlay| content::put_blocks(units, overlay))
+            .unwrap_or(Err(Malformed::Value("the slot of a disk")))
+    }
+
+    fn with_disk<R>(
+        &self,
+        slot: usize,
+        body: impl FnOnce(&mut Overlay<'static>) -> R,
+    ) -> Option<R> {
+        match self.devices.get(slot)? {
+            Device::Block(_, block) => block.lock().overlay_mut().map(body),
+            _ => None,
+        }
     }
 
     /// Its devices' kinds, for a header.
@@ -199,6 +293,17 @@ impl Guest {
         *self.stop.lock() = None;
         self.stopping.store(false, Ordering::Release);
         crate::arch::maintenance::invalidate_guest(self.vttbr);
+    }
+
+    /// Asks the guest to announce itself to its networks, by each card whose driver can: after it has come to this board.
+    pub fn announce<H: Host>(&self, host: &H) {
+        for (slot, device) in self.devices.iter().enumerate() {
+            if let Device::Network(card) = device {
+                let (control, ..) = card.halves();
+                control.lock().announce(card.signals());
+                self.update_line(host, slot, card.signals());
+            }
+        }
     }
 
     /// The power state of a vCPU: which are to be put on cores after [`adopt`](Self::adopt).

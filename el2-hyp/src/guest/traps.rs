@@ -2,7 +2,7 @@
 
 use crate::addr::{BLOCK_2M, Ipa};
 use crate::arch::{config, maintenance, regs};
-use crate::exit::{self, DataAbort, SystemAccess, Trap};
+use crate::exit::{self, DataAbort, FaultKind, SystemAccess, Trap};
 use crate::guest::devices::Access;
 use crate::guest::mmio::NoDevice;
 use crate::guest::run::{Leave, Next};
@@ -10,6 +10,7 @@ use crate::guest::{Guest, Stop};
 use crate::host::Host;
 use crate::inject::{self, Exception};
 use crate::psci::Outcome;
+use crate::stage2::dirty::Found;
 use crate::sysreg::{self, Action, TimerRegister, TranslationControl};
 use crate::vcpu::Context;
 use crate::vgic::{SgiKind, VcpuId};
@@ -41,6 +42,7 @@ impl Guest {
                 context.frame.skip();
                 Next::Leave(Leave::Preempted)
             }
+            Trap::InstructionAbort(fault) if self.is_seen_to(host, &fault) => Next::Enter,
             Trap::InstructionAbort(fault) => self.inject(
                 context,
                 Exception::InstructionAbort {
@@ -107,6 +109,9 @@ impl Guest {
         abort: DataAbort,
     ) -> Next {
         let fault = abort.fault;
+        if self.is_seen_to(host, &fault) {
+            return Next::Enter;
+        }
         if abort.maintenance && !fault.on_walk {
             context.frame.skip();
             return Next::Enter;
@@ -147,6 +152,31 @@ impl Guest {
                 on_walk: fault.on_walk,
             },
         )
+    }
+
+    /// Whether a fault was one of the guest's RAM, whose pages are closed while what it writes is logged: then that is seen to, and the access is to be made
+    /// again.
+    ///
+    /// Of a permission fault that the access itself met HPFAR_EL2 says nothing (Arm ARM DDI 0487, HPFAR_EL2), so the address is looked up anew. If that fails, the guest
+    /// has changed its own translation since, and the access may end otherwise.
+    #[inline]
+    fn is_seen_to<H: Host>(&self, host: &H, fault: &exit::Fault) -> bool {
+        let ipa = match fault.kind {
+            FaultKind::Permission if !fault.on_walk => match regs::translate(fault.far) {
+                Some(ipa) => ipa,
+                None => return true,
+            },
+            FaultKind::Permission | FaultKind::Translation => fault.ipa,
+            FaultKind::Other => return false,
+        };
+        if !self.is_ram(ipa) {
+            return false;
+        }
+        let fault = crate::stage2::Fault {
+            ipa,
+            va: (!fault.on_walk).then_some(fault.far),
+        };
+        host.memory_fault(self.id, fault) != Found::NoRam
     }
 
     fn system_register<H: Host>(

@@ -93,6 +93,15 @@ impl DirtyLog {
             .fetch_or(1 << (page % PAGES_PER_WORD), Ordering::Release);
     }
 
+    /// How many pages are logged, of those of a range of words.
+    ///
+    /// # Panics
+    /// If the range goes beyond [`words`](Self::words).
+    pub fn count(&self, words: Range<usize>) -> u64 {
+        let ones = |word: &AtomicU64| u64::from(word.load(Ordering::Relaxed).count_ones());
+        self.words[words].iter().map(ones).sum()
+    }
+
     /// Whether page `page` of RAM is logged.
     ///
     /// # Panics

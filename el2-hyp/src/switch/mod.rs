@@ -235,9 +235,9 @@ pub struct Switch {
     stations: table::Stations,
     /// The guests' ports that exist, a bit each.
     attached: AtomicU64,
-    /// Ports that were detached and that somebody may still have in hand.
-    leaving: AtomicU64,
-    /// Held by whoever changes `homes`, `attached` and `leaving`.
+    /// Ports that somebody has and that are not attached: reserved ones, and detached ones that some core may still have in hand.
+    unattached: AtomicU64,
+    /// Held by whoever changes `homes`, `attached` and `unattached`.
     changing: Mutex<()>,
     /// All [`MAX_PORTS`] of them.
     ports: Box<[Port]>,
@@ -252,7 +252,7 @@ impl Switch {
             homes: table::Homes::new(),
             stations: table::Stations::new(),
             attached: AtomicU64::new(0),
-            leaving: AtomicU64::new(0),
+            unattached: AtomicU64::new(0),
             changing: Mutex::new(()),
             ports: (0..MAX_PORTS).map(|_| Port::new()).collect(),
         };
@@ -265,23 +265,47 @@ impl Switch {
     /// # Errors
     /// [`AttachError`].
     pub fn attach(&self, mac: Mac) -> Result<PortId, AttachError> {
-        let _changing = self.changing.lock();
-        if mac.is_group() || mac.number() == 0 || self.homes.find(mac).is_some() {
-            return Err(AttachError::Address);
+        let port = self.reserve()?;
+        if let Err(error) = self.join(port, mac) {
+            self.release(port);
+            return Err(error);
         }
-        let attached = self.attached.load(Ordering::Relaxed);
-        let taken = attached | self.leaving.load(Ordering::Relaxed);
+        Ok(port)
+    }
+
+    /// A port for the card of a guest that is yet to come: nothing comes or goes by it before it has [`join`](Self::join)ed.
+    ///
+    /// # Errors
+    /// [`AttachError::Full`].
+    pub fn reserve(&self) -> Result<PortId, AttachError> {
+        let _changing = self.changing.lock();
+        let taken = self.attached.load(Ordering::Relaxed) | self.unattached.load(Ordering::Relaxed);
         let free = PortId::card((taken >> PortId::FIRST_GUEST).trailing_ones() as usize);
         let port = free.ok_or(AttachError::Full)?;
         let state = &self.ports[port.index()];
         state.counters.reset();
         state.floods.reset();
-        state.mac.store(mac.number(), Ordering::Relaxed);
+        self.unattached.fetch_or(port.bit(), Ordering::Relaxed);
+        Ok(port)
+    }
+
+    /// A reserved port begins, with the address `mac`.
+    ///
+    /// # Errors
+    /// [`AttachError::Address`].
+    pub fn join(&self, port: PortId, mac: Mac) -> Result<(), AttachError> {
+        let _changing = self.changing.lock();
+        if mac.is_group() || mac.number() == 0 || self.homes.find(mac).is_some() {
+            return Err(AttachError::Address);
+        }
+        self.ports[port.index()]
+            .mac
+            .store(mac.number(), Ordering::Relaxed);
         self.stations.forget(mac);
         self.homes.insert(mac, port);
-        self.attached
-            .store(attached | port.bit(), Ordering::Release);
-        Ok(port)
+        self.unattached.fetch_and(!port.bit(), Ordering::Relaxed);
+        self.attached.fetch_or(port.bit(), Ordering::Release);
+        Ok(())
     }
 
     /// Ends a guest's port. A core that is forwarding may still hand it a frame that it has in hand, so nobody else gets the port before it is
@@ -299,13 +323,13 @@ impl Switch {
             .swap(NOBODY, Ordering::Relaxed)
             .to_le_bytes();
         self.homes.remove(Mac([a, b, c, d, e, f]));
-        self.leaving.fetch_or(port.bit(), Ordering::Relaxed);
+        self.unattached.fetch_or(port.bit(), Ordering::Relaxed);
     }
 
-    /// No core has a port that was detached in hand any more: another card may get it.
+    /// A port that is reserved is not needed, or no core has one that was detached in hand any more: another card may get it.
     pub fn release(&self, port: PortId) {
         let _changing = self.changing.lock();
-        self.leaving.fetch_and(!port.bit(), Ordering::Relaxed);
+        self.unattached.fetch_and(!port.bit(), Ordering::Relaxed);
     }
 
     /// A port's counters.

@@ -1,6 +1,7 @@
 //! What the cluster's agent does to the board.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use cluster_proto::agent;
 use cluster_proto::agent::book::Destination;
@@ -146,7 +147,7 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
             return Err(Reason::StartFailed);
         };
         let name = found.view.guest.name.clone();
-        let keep = (!found.keeps.is_empty()).then(|| Box::new(found.keeps) as guests::Keep);
+        let keep = (!found.keeps.is_empty()).then(|| Arc::new(found.keeps) as guests::Keep);
         match guests::create(Box::new(found.view), keep) {
             Ok(place) => {
                 self.state.copies[place] = Some(Copy {

@@ -79,6 +79,11 @@ pub fn remove_guest(guest: usize) {
     line.drain();
 }
 
+/// A guest goes on at another place.
+pub fn move_guest(from: usize, to: usize) {
+    LINE.lock().mux.move_guest(from, to);
+}
+
 /// A byte of a guest's output.
 #[inline]
 pub fn put(guest: usize, byte: u8) {

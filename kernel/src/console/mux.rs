@@ -52,6 +52,11 @@ pub enum Command {
         /// Which guest.
         guest: usize,
     },
+    /// Move the guest in focus to another place of this board.
+    Move {
+        /// Which guest.
+        guest: usize,
+    },
     /// Tell how the board is.
     Status,
     /// Turn the board off.
@@ -135,6 +140,14 @@ impl Mux {
             self.show_line(guest);
         }
         self.guests[guest] = None;
+    }
+
+    /// What is at one place goes on at another, with all that it said.
+    pub fn move_guest(&mut self, from: usize, to: usize) {
+        self.guests[to] = self.guests[from].take();
+        if self.focus == from {
+            self.focus = to;
+        }
     }
 
     /// The board's own voice. It begins a line of its own.
@@ -238,6 +251,7 @@ impl Mux {
             }
             b'f' => return Some(Command::Freeze { guest: self.focus }),
             b'r' => return Some(Command::Restart { guest: self.focus }),
+            b'm' => return Some(Command::Move { guest: self.focus }),
             b's' => return Some(Command::Status),
             b'q' => return Some(Command::PowerOff),
             _ => self.push_text(HELP),
@@ -272,7 +286,7 @@ impl Mux {
 }
 
 /// What the escape key offers.
-const HELP: &[u8] = b"\n[Ctrl-] 1..9: that guest's console, n: the next one's, a: all at once, f: freeze it or let it go on, r: make it anew, s: status, q: turn the board off]\n";
+const HELP: &[u8] = b"\n[Ctrl-] 1..9: that guest's console, n: the next one's, a: all at once, f: freeze it or let it go on, r: make it anew, m: move it to another place of this board, s: status, q: turn the board off]\n";
 
 /// A queue that drops its oldest when full.
 #[inline]

@@ -69,7 +69,7 @@ pub fn next_due() -> u64 {
     DUE.load(Ordering::Relaxed)
 }
 
-fn call(id: usize) {
+pub(super) fn call(id: usize) {
     BUSY.fetch_or(1 << id, Ordering::SeqCst);
     DUE.store(0, Ordering::SeqCst);
     percore::reschedule(0);
@@ -126,6 +126,11 @@ fn tend_place(host: &CoreHost, id: usize) -> Option<u64> {
             return next;
         }
     };
+    if life.copied {
+        // Whoever copies it lets go soon, and calls.
+        life.stage = Stage::Leaving(leaving);
+        return None;
+    }
     match take_apart(id, leaving) {
         Ok(leaving) => {
             life.stage = Stage::Leaving(leaving);
@@ -168,7 +173,8 @@ fn take_apart(id: usize, leaving: Leaving) -> Result<Leaving, Gone> {
 
 /// Nobody else has the guest: nothing of it stays but what it had of the board.
 fn dissolve(slot: Box<Slot>) -> Holdings {
-    slot.stage2.destroy(&mut Last(slot.guest.vttbr()));
+    let stage2 = slot.stage2.into_inner().into_stage2();
+    stage2.destroy(&mut Last(slot.guest.vttbr()));
     slot.holdings
 }
 

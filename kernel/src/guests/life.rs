@@ -8,6 +8,7 @@
 //!   │       │          └────────────────── start ──┤
 //!   └── Leaving ◄────────────── destroy ───────────┘
 //! ```
+//! A guest that comes from elsewhere is Arriving instead of Made to Placing, and Running once all of it has come ([`super::moves`]).
 //!
 //! A stage changes under the place's lock alone, and each order looks at it there, so two of them are one after the other: a guest that is ended while it waits for a
 //! core is stopped at once, one that is being placed when the core that places it looks next, one that runs when its last vCPU has left. That one is found once, though
@@ -35,6 +36,8 @@ pub(super) enum Stage {
     Free,
     /// It has never been started.
     Made,
+    /// It is to become a guest that comes from elsewhere.
+    Arriving,
     /// Some core is to put it into memory.
     Waiting,
     /// A core does.
@@ -51,18 +54,22 @@ pub(super) enum Stage {
 pub(super) struct Life {
     pub stage: Stage,
     /// It is frozen: the queue holds its vCPUs.
-    held: bool,
+    pub held: bool,
     /// The core that places it is to give up.
     abandoned: bool,
     /// It is to be destroyed once it has stopped.
-    doomed: bool,
+    pub doomed: bool,
+    /// Somebody copies it, or copies another here: it is not taken apart meanwhile.
+    pub copied: bool,
+    /// It goes on elsewhere.
+    pub departed: bool,
     pub announcing: Announcing,
-    news: Untold,
+    pub news: Untold,
 }
 
 /// What the agent has not heard yet. There is room for all that can happen to one guest.
-struct Untold {
-    started: bool,
+pub(super) struct Untold {
+    pub started: bool,
     failed: bool,
     ended: Option<Stop>,
     destroyed: bool,
@@ -84,15 +91,18 @@ impl Life {
             held: false,
             abandoned: false,
             doomed: false,
+            copied: false,
+            departed: false,
             announcing: Announcing::NOT,
             news: Untold::NOTHING,
         }
     }
 
     /// A guest has come to the place.
-    pub fn begin(&mut self) {
+    pub fn begin(&mut self, stage: Stage) {
         *self = Self::new();
-        self.stage = Stage::Made;
+        self.copied = matches!(stage, Stage::Arriving);
+        self.stage = stage;
     }
 
     /// The guest of the place is gone.
@@ -137,7 +147,7 @@ pub enum News {
 /// Somebody has something to tell.
 static UNTOLD: AtomicBool = AtomicBool::new(false);
 
-fn tell() {
+pub(super) fn tell() {
     UNTOLD.store(true, Ordering::Release);
     percore::reschedule(0);
 }
@@ -302,7 +312,7 @@ fn stop(host: &CoreHost, slot: &'static Slot, life: &mut Life) {
             // They may all be off already, and then none comes.
             settle_if_off(slot, life);
         }
-        Stage::Free | Stage::Made | Stage::Stopped | Stage::Leaving(_) => {}
+        Stage::Free | Stage::Made | Stage::Arriving | Stage::Stopped | Stage::Leaving(_) => {}
     }
 }
 
@@ -321,6 +331,7 @@ fn settle_if_off(slot: &'static Slot, life: &mut Life) {
     let name = &slot.guest.name;
     let reason = slot.guest.stop_reason().unwrap_or(Stop::Ended);
     match reason {
+        Stop::Ended if life.departed => {}
         Stop::PowerOff | Stop::Reset | Stop::Ended => info!("guest {name} has stopped: {reason}"),
         _ => warn!("guest {name} was stopped: {reason}"),
     }
@@ -334,8 +345,8 @@ fn settle(slot: &'static Slot, life: &mut Life, reason: Stop) {
     leave_if_doomed(slot, life);
 }
 
-fn leave_if_doomed(slot: &'static Slot, life: &mut Life) {
-    if life.doomed && matches!(life.stage, Stage::Made | Stage::Stopped) {
+pub(super) fn leave_if_doomed(slot: &'static Slot, life: &mut Life) {
+    if life.doomed && matches!(life.stage, Stage::Made | Stage::Arriving | Stage::Stopped) {
         leave::begin(slot, life);
     }
 }

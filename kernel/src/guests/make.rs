@@ -8,13 +8,14 @@ use cluster_proto::package::GuestView;
 use el2_hyp::addr::{BLOCK_2M, Ipa, PAGE_SIZE, Pa};
 use el2_hyp::arch::maintenance;
 use el2_hyp::guest::Guest;
+use el2_hyp::lock::Mutex;
 use el2_hyp::machine;
 use el2_hyp::memory::GuestMemory;
-use el2_hyp::stage2::{Attributes, Invalidate, Stage2, Table, Tables};
+use el2_hyp::stage2::{Attributes, Invalidate, Logged, Stage2, Table, Tables};
 
 use super::life::Stage;
 use super::{BOARD, Keep, PLACES, Slot};
-use crate::assemble::{self, Holdings, Unmade};
+use crate::assemble::{self, Holdings, Ports, Unmade};
 use crate::console;
 use crate::memory;
 use crate::queue::MAX_BOARD_GUESTS;
@@ -101,15 +102,38 @@ impl Invalidate for Last {
 /// # Errors
 /// [`MakeError`]: then nothing is left of it.
 pub fn create(view: Box<GuestView<'static>>, keep: Option<Keep>) -> Result<usize, MakeError> {
+    create_as(view, keep, Ports::Attached)
+}
+
+/// Makes a place for a guest that comes from elsewhere: as [`create`], but what it becomes is not its images' to say, and its cards are not on the network before it has
+/// [arrived](super::arrive).
+///
+/// # Errors
+/// [`MakeError`]: then nothing is left of it.
+pub fn create_for_arrival(
+    view: Box<GuestView<'static>>,
+    keep: Option<Keep>,
+) -> Result<usize, MakeError> {
+    create_as(view, keep, Ports::Reserved)
+}
+
+fn create_as(
+    view: Box<GuestView<'static>>,
+    keep: Option<Keep>,
+    ports: Ports,
+) -> Result<usize, MakeError> {
     for (id, place) in PLACES.iter().enumerate() {
         let mut life = place.life.lock();
         if !matches!(life.stage, Stage::Free) {
             continue;
         }
-        let slot = make_slot(id, view, keep)?;
+        let slot = make_slot(id, view, keep, ports)?;
         console::add_guest(id, &slot.guest.name);
         place.gate.close();
-        life.begin();
+        life.begin(match ports {
+            Ports::Attached => Stage::Made,
+            Ports::Reserved => Stage::Arriving,
+        });
         place.slot.publish(slot);
         return Ok(id);
     }
@@ -120,16 +144,21 @@ fn make_slot(
     id: usize,
     view: Box<GuestView<'static>>,
     keep: Option<Keep>,
+    ports: Ports,
 ) -> Result<Box<Slot>, MakeError> {
     let mut holdings = Holdings::default();
-    match make_guest(id, &view, &mut holdings) {
+    match make_guest(id, &view, ports, &mut holdings) {
         Ok((guest, stage2)) => Ok(Box::new(Slot {
             guest,
             starts: AtomicU32::new(0),
             view,
-            _keep: keep,
+            keep,
+            stage2: Mutex::new(Logged::new(
+                stage2,
+                Ipa(machine::RAM_BASE),
+                holdings.memory.len(),
+            )),
             holdings,
-            stage2,
         })),
         Err(why) => {
             holdings.give_all_back();
@@ -142,13 +171,14 @@ fn make_slot(
 fn make_guest(
     id: usize,
     view: &GuestView<'static>,
+    ports: Ports,
     holdings: &mut Holdings,
 ) -> Result<(Guest, Stage2<Frames>), MakeError> {
     let board = BOARD.get().expect("guests are made after `initialise`");
     let size = u64::from(view.guest.memory.get()) << 20;
     let blocks = memory::allocate_guest_ram(size).ok_or(MakeError::Memory(size >> 20))?;
     holdings.memory.extend(&blocks);
-    let devices = assemble::devices(id, view, holdings).map_err(MakeError::Devices)?;
+    let devices = assemble::devices(id, view, ports, holdings).map_err(MakeError::Devices)?;
     let stage2 = translation(&blocks, board.gicv).ok_or(MakeError::Translation)?;
     // SAFETY: the blocks were just taken for this guest, and are given back when it is gone; the identity map covers them.
     let ram = unsafe { GuestMemory::new(Ipa(machine::RAM_BASE), blocks.into_boxed_slice()) };

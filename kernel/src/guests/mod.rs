@@ -1,7 +1,7 @@
 //! The board's guests: made, started, frozen, resumed, ended and destroyed while the board runs.
 //!
 //! - here: the places that guests have, and how all cores find them. - [`make`]: from a description to a guest. - [`life`]: what may become of one, and who orders it.
-//! - [`work`]: a guest is put into memory, in steps. - [`leave`]: what core 0 does over time: a guest is taken apart, or made known to the network.
+//! - [`work`]: a guest is put into memory, in steps. - [`moves`]: a guest is copied while it runs, and goes on in another place. - [`leave`]: what core 0 does over time: a guest is taken apart, or made known to the network.
 //!
 //! **Finding one** costs a load. A guest is taken from under the cores by [`el2_hyp::published`]: withdrawn, so that nobody finds it, and taken apart when each core has
 //! passed a point at which it has none in hand but one that it runs or puts into memory, which is not withdrawn.
@@ -13,19 +13,23 @@
 mod leave;
 mod life;
 mod make;
+mod moves;
 mod work;
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use cluster_proto::manifest::ConsoleMode;
 use cluster_proto::package::{GuestView, Package};
 use el2_hyp::addr::Pa;
+use el2_hyp::arch::maintenance::GuestTlb;
 use el2_hyp::gate::{Authority, Gate, Ticks};
 use el2_hyp::guest::{Guest, Hardware};
 use el2_hyp::lock::Mutex;
+use el2_hyp::memory::dirty::DirtyLog;
 use el2_hyp::published::Published;
-use el2_hyp::stage2::Stage2;
+use el2_hyp::stage2::{Fault, Logged, dirty};
 use spin::Once;
 
 use crate::assemble::Holdings;
@@ -38,13 +42,14 @@ pub use life::{
     News, destroy, finish, freeze, has_news, is_frozen, is_held, is_running, resume, start,
     take_news,
 };
-pub use make::{Frames, MakeError, create};
-pub use work::{Work, is_work_waiting, next_work};
+pub use make::{Frames, MakeError, create, create_for_arrival};
+pub use moves::{Stays, arrival_failed, arrive, begin_copy, depart, end_copy, is_copied};
+pub use work::{Placing, is_work_waiting, next_to_place};
 
 use life::Life;
 
 /// Whatever is to be held for as long as a guest.
-pub type Keep = Box<dyn Send + Sync>;
+pub type Keep = Arc<dyn Send + Sync>;
 
 /// A guest with what it is started from.
 pub struct Slot {
@@ -54,12 +59,23 @@ pub struct Slot {
     pub starts: AtomicU32,
     view: Box<GuestView<'static>>,
     /// Dropped with it.
-    _keep: Option<Keep>,
+    keep: Option<Keep>,
     holdings: Holdings,
-    stage2: Stage2<Frames>,
+    stage2: Mutex<Logged<Frames>>,
 }
 
 impl Slot {
+    /// Its stage 2 with the log of what it writes, the log itself, and its TLB.
+    pub fn log(&self) -> (&Mutex<Logged<Frames>>, &DirtyLog, GuestTlb) {
+        let tlb = GuestTlb(self.guest.vttbr());
+        (&self.stage2, self.guest.memory.dirty(), tlb)
+    }
+
+    /// What is held as long as it, for another copy of it.
+    pub fn keep(&self) -> Option<Keep> {
+        self.keep.clone()
+    }
+
     /// What it is started from.
     pub fn view(&self) -> &GuestView<'static> {
         &self.view
@@ -96,6 +112,13 @@ pub fn find(id: usize) -> Option<&'static Slot> {
 #[inline]
 pub fn gate(id: usize) -> &'static Gate {
     &PLACES[id].gate
+}
+
+/// The loaded vCPU of a guest met a fault in the guest's RAM.
+pub fn memory_fault(id: usize, fault: Fault) -> dirty::Found {
+    let slot = find(id).expect("a vCPU of it is loaded");
+    let (stage2, log, mut tlb) = slot.log();
+    stage2.lock().fault(fault, log, &mut tlb)
 }
 
 /// Lets a guest's output leave until a moment, exclusive, in an epoch of its ownership; zero: not at all.

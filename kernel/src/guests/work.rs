@@ -25,14 +25,14 @@ pub fn is_work_waiting() -> bool {
 }
 
 /// A guest that a core is about to put into memory. While it does, the guest stays.
-pub struct Work {
+pub struct Placing {
     slot: &'static Slot,
     /// None before the guest is as new.
     plan: Option<Plan>,
 }
 
 /// The next guest that waits for a core, for this core. Several cores place several guests side by side.
-pub fn next_work() -> Option<Work> {
+pub fn next_to_place() -> Option<Placing> {
     loop {
         let waiting = WAITING.load(Ordering::SeqCst);
         if waiting == 0 {
@@ -42,12 +42,12 @@ pub fn next_work() -> Option<Work> {
         if WAITING.fetch_and(!(1 << id), Ordering::SeqCst) & 1 << id != 0
             && let Some(slot) = life::begin_placing(id)
         {
-            return Some(Work { slot, plan: None });
+            return Some(Placing { slot, plan: None });
         }
     }
 }
 
-impl Work {
+impl Placing {
     /// Goes on until `end`, by the counter, or until the core is asked to look at something. None when there is no more to do.
     pub fn go_on(mut self, host: &CoreHost, end: u64) -> Option<Self> {
         loop {

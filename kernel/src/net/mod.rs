@@ -156,6 +156,18 @@ impl Network {
         Ok(port)
     }
 
+    /// A port for a card of a guest that is yet to come, by its slot: it is on the network once it has [`join`](Self::join)ed.
+    pub fn reserve(&self, guest: usize, slot: usize) -> Result<PortId, AttachError> {
+        let port = self.switch.reserve()?;
+        self.cards.set(port, guest, slot);
+        Ok(port)
+    }
+
+    /// A reserved port begins.
+    pub fn join(&self, port: PortId, mac: Mac) -> Result<(), AttachError> {
+        self.switch.join(port, mac)
+    }
+
     /// A guest's port is gone: nothing comes in or goes out by it. Some core may still have it in hand.
     pub fn detach(&self, port: PortId) {
         self.cards.clear(port);

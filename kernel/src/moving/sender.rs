@@ -1,0 +1,344 @@
+//! A guest becomes a record: pages and blocks while it runs, in rounds, and then, when little is left, the rest while it is still.
+
+use core::fmt;
+
+use el2_hyp::addr::PAGE_SIZE;
+use el2_hyp::arch::timer;
+use el2_hyp::memory::dirty::PAGES_PER_WORD;
+use el2_hyp::published::Round as Lap;
+use el2_hyp::record::content::write_pages;
+use el2_hyp::record::precopy::{Limits, Next, Precopy, Round, Stop, Why};
+use el2_hyp::record::{Kind, Writer};
+use el2_hyp::stage2::dirty::{HARVEST_WORDS, Progress};
+
+use crate::guests::{self, Slot};
+use crate::net::microseconds;
+use crate::percore::{self, LAPS};
+use crate::smp::{self, MAX_CORES};
+
+/// Bytes that a page takes of a record, with its number and form.
+const PAGE_BYTES: u64 = PAGE_SIZE + 5;
+/// Blocks of a disk that a step looks at.
+const BLOCKS_AT_ONCE: u32 = 4096;
+/// Bytes of a guest's state besides memory and disks, at most: of each vCPU and device, and of what it has once.
+const STATE_BYTES: u64 = 2048;
+/// What a stop takes whatever is left, by estimate: to bring vCPUs off their cores, and to begin elsewhere.
+const STOP_US: u64 = 1000;
+
+/// Why a guest is not sent on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// The board has no memory for the tables of its log.
+    NoTables,
+    /// It writes faster than it can be sent.
+    Diverges(Why),
+    /// A part of it fits no section.
+    NoRoom,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTables => f.write_str("no frames are left for the log of what it writes"),
+            Self::Diverges(Why::TooFast) => {
+                f.write_str("it writes its memory faster than that can be copied")
+            }
+            Self::Diverges(Why::Downtime(least)) => {
+                write!(f, "it would be still for {least} us at the least")
+            }
+            Self::Diverges(Why::Rounds) => f.write_str("it took too many rounds"),
+            Self::NoRoom => f.write_str("a part of it fits no section"),
+        }
+    }
+}
+
+/// What a step has led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is more to do.
+    More,
+    /// A section of so many bytes is in the buffer.
+    Section(usize),
+    /// All of the guest was sent, and it is still.
+    End,
+}
+
+/// How it went. Times are by the counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Rounds while the guest ran.
+    pub rounds: u32,
+    /// Bytes of the record.
+    pub sent: u64,
+    /// When the guest was ordered to be still.
+    pub frozen_at: u64,
+    /// When it was.
+    pub still_at: u64,
+    /// When the last of it was sent.
+    pub copied_at: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// The log has not begun.
+    New,
+    /// The log begins.
+    Logging,
+    /// Every core is to have seen that it has.
+    Lap(Lap<MAX_CORES>),
+    /// The header is next.
+    Header,
+    /// The disk in this slot, from this block on, counts as changed where it differs from its image.
+    Marking(usize, u32),
+    /// Pages from this word of the log on.
+    Pages(usize),
+    /// Blocks of the disk in this slot from this one on.
+    Blocks(usize, u32),
+    /// The guest is to come to a stop.
+    Stopping,
+    /// This section of its state.
+    State(usize),
+    /// The last section.
+    Ending,
+    /// All was sent.
+    Ended,
+    /// The log ends.
+    GivingUp,
+}
+
+/// A guest that is sent.
+pub struct Sender {
+    phase: Phase,
+    writer: Writer,
+    precopy: Precopy,
+    /// Pages of the log that were taken and not sent yet: the first word, and those words.
+    taken: (usize, [u64; HARVEST_WORDS]),
+    /// Bytes that went in this round, and those of them that were disks'.
+    round: (u64, u64),
+    round_began: u64,
+    /// It is held still by us.
+    is_still: bool,
+    report: Report,
+}
+
+impl Sender {
+    /// A guest that is to be sent within `limits`.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            phase: Phase::New,
+            writer: Writer::new(),
+            precopy: Precopy::new(limits),
+            taken: (0, [0; HARVEST_WORDS]),
+            round: (0, 0),
+            round_began: 0,
+            is_still: false,
+            report: Report::default(),
+        }
+    }
+
+    /// How it went so far.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Goes on by a step of bounded length. A section is written to `buffer`.
+    ///
+    /// # Errors
+    /// [`Stopped`]: the caller [gives up](Self::give_up).
+    pub fn step(&mut self, slot: &Slot, buffer: &mut [u8]) -> Result<Step, Stopped> {
+        let step = self.take_step(slot, buffer)?;
+        if let Step::Section(length) = step {
+            self.round.0 += length as u64;
+            self.report.sent += length as u64;
+        }
+        Ok(step)
+    }
+
+    fn take_step(&mut self, slot: &Slot, buffer: &mut [u8]) -> Result<Step, Stopped> {
+        let guest = &slot.guest;
+        match self.phase {
+            Phase::New => {
+                let (stage2, log, _) = slot.log();
+                // One that is still ending begins when it has.
+                if stage2.lock().begin(log).is_ok() {
+                    self.phase = Phase::Logging;
+                } else {
+                    let _ = self.step_log(slot)?;
+                }
+            }
+            Phase::Logging => {
+                if self.step_log(slot)? == Progress::Done {
+                    percore::reschedule_all();
+                    self.phase = Phase::Lap(LAPS.begin_round(smp::running()));
+                }
+            }
+            Phase::Lap(lap) => {
+                if lap.is_over(&LAPS) {
+                    self.phase = Phase::Header;
+                }
+            }
+            Phase::Header => {
+                let header = guest.header();
+                let write = |to: &mut el2_hyp::record::Encoder<'_>| header.to_record(to);
+                let length = self.writer.section(buffer, Kind::Header, 0, write);
+                self.phase = Phase::Marking(0, 0);
+                self.round_began = timer::now();
+                return section(length);
+            }
+            Phase::Marking(disk, from) => self.mark(slot, disk, from),
+            Phase::Pages(word) => return self.send_pages(slot, word, buffer),
+            Phase::Blocks(disk, from) => return self.send_blocks(slot, (disk, from), buffer),
+            Phase::Stopping => {
+                if guests::is_frozen(guest.id) && guest.in_flight() == 0 {
+                    self.report.still_at = timer::now();
+                    self.phase = Phase::Pages(0);
+                }
+            }
+            Phase::State(step) if step == guest.state_sections() => self.phase = Phase::Ending,
+            Phase::State(step) => {
+                let length = guest.write_state(step, &mut self.writer, buffer);
+                self.phase = Phase::State(step + 1);
+                return length.map(Step::Section).map_err(|_| Stopped::NoRoom);
+            }
+            Phase::Ending => {
+                self.phase = Phase::Ended;
+                return section(self.writer.end(buffer));
+            }
+            Phase::Ended => {
+                self.report.copied_at = timer::now();
+                return Ok(Step::End);
+            }
+            Phase::GivingUp => {
+                if self.step_log(slot)? == Progress::Done {
+                    return Ok(Step::End);
+                }
+            }
+        }
+        Ok(Step::More)
+    }
+
+    /// Goes on with beginning or ending the log.
+    fn step_log(&mut self, slot: &Slot) -> Result<Progress, Stopped> {
+        let (stage2, log, mut tlb) = slot.log();
+        let step = stage2.lock().step(log, &mut tlb);
+        step.map_err(|_| Stopped::NoTables)
+    }
+
+    /// The next blocks of a disk that differ from its image are to be sent.
+    fn mark(&mut self, slot: &Slot, disk: usize, from: u32) {
+        let guest = &slot.guest;
+        self.phase = match guest.disk_blocks(disk) {
+            Some(blocks) if from < blocks => {
+                let end = blocks.min(from + BLOCKS_AT_ONCE);
+                guest.change_blocks(disk, from..end);
+                Phase::Marking(disk, end)
+            }
+            _ if disk + 1 < usize::from(guest.slots()) => Phase::Marking(disk + 1, 0),
+            _ => Phase::Pages(0),
+        };
+    }
+
+    /// A section of the pages that were taken from the log, or else the next that are to be taken.
+    fn send_pages(&mut self, slot: &Slot, word: usize, buffer: &mut [u8]) -> Result<Step, Stopped> {
+        let (first, words) = &mut self.taken;
+        if words.iter().any(|word| *word != 0) {
+            let next = || next_page(*first, words);
+            let memory = &slot.guest.memory;
+            let written = write_pages(&mut self.writer, buffer, memory, next, None);
+            return section(written.map(|written| written.bytes));
+        }
+        let (stage2, log, mut tlb) = slot.log();
+        let count = HARVEST_WORDS.min(log.words() - word);
+        if count == 0 {
+            self.phase = Phase::Blocks(0, 0);
+            return Ok(Step::More);
+        }
+        *first = word;
+        let taken = &mut words[..count];
+        stage2.lock().harvest(log, word, taken, &mut tlb);
+        self.phase = Phase::Pages(word + count);
+        Ok(Step::More)
+    }
+
+    /// A section of the blocks that were changed.
+    fn send_blocks(
+        &mut self,
+        slot: &Slot,
+        (disk, from): (usize, u32),
+        buffer: &mut [u8],
+    ) -> Result<Step, Stopped> {
+        let guest = &slot.guest;
+        match guest.disk_blocks(disk) {
+            Some(blocks) if from < blocks => {
+                let end = blocks.min(from + BLOCKS_AT_ONCE);
+                let to = (&mut self.writer, buffer);
+                let written = guest.write_blocks(disk, from..end, to, None);
+                let (written, rest) = written.map_err(|_| Stopped::NoRoom)?;
+                self.round.1 += written.bytes as u64;
+                self.phase = Phase::Blocks(disk, rest.unwrap_or(end));
+                return section(Ok(written.bytes));
+            }
+            _ if disk + 1 < usize::from(guest.slots()) => self.phase = Phase::Blocks(disk + 1, 0),
+            _ if self.is_still => self.phase = Phase::State(0),
+            _ => self.end_round(slot)?,
+        }
+        Ok(Step::More)
+    }
+
+    /// A round is over: another, or the guest is to be still.
+    fn end_round(&mut self, slot: &Slot) -> Result<(), Stopped> {
+        let (now, log) = (timer::now(), slot.guest.memory.dirty());
+        let (sent, disks) = core::mem::take(&mut self.round);
+        let round = Round {
+            sent,
+            took: microseconds(now - core::mem::replace(&mut self.round_began, now)).max(1),
+            // What the disks had in this round they may have again.
+            left: log.count(0..log.words()) * PAGE_BYTES
+                + if self.report.rounds == 0 { 0 } else { disks },
+        };
+        self.report.rounds += 1;
+        let stop = Stop {
+            state: STATE_BYTES * slot.guest.state_sections() as u64,
+            fixed: STOP_US,
+        };
+        self.phase = Phase::Pages(0);
+        match self.precopy.round(round, stop) {
+            Next::Again(_) => {}
+            Next::Never(why) => return Err(Stopped::Diverges(why)),
+            Next::Stop(_) => {
+                self.report.frozen_at = timer::now();
+                guests::freeze(slot.guest.id);
+                self.is_still = true;
+                self.phase = Phase::Stopping;
+            }
+        }
+        Ok(())
+    }
+
+    /// The guest goes on where it is. Further steps end its log, up to [`Step::End`].
+    pub fn give_up(&mut self, slot: &Slot) {
+        if core::mem::take(&mut self.is_still) {
+            guests::resume(slot.guest.id);
+        }
+        let (stage2, log, _) = slot.log();
+        stage2.lock().end(log);
+        self.phase = Phase::GivingUp;
+    }
+}
+
+/// The lowest page that is set in `words`, which begin with word `first` of the log; it is cleared.
+fn next_page(first: usize, words: &mut [u64; HARVEST_WORDS]) -> Option<u32> {
+    let (at, word) = words.iter_mut().enumerate().find(|(_, word)| **word != 0)?;
+    let page = (first + at) as u64 * PAGES_PER_WORD + u64::from(word.trailing_zeros());
+    *word &= *word - 1;
+    Some(page as u32)
+}
+
+/// What was written, if it was something.
+fn section(length: Result<usize, el2_hyp::record::NoRoom>) -> Result<Step, Stopped> {
+    match length {
+        Ok(0) => Ok(Step::More),
+        Ok(length) => Ok(Step::Section(length)),
+        Err(_) => Err(Stopped::NoRoom),
+    }
+}

@@ -1,0 +1,38 @@
+//! Long work that any core does in steps, beside the vCPUs that it runs.
+
+use alloc::boxed::Box;
+
+use crate::guests::{self, Placing};
+use crate::host::CoreHost;
+use crate::moving::{self, Move};
+
+/// What a core has begun.
+pub enum Work {
+    /// A guest is put into memory.
+    Placing(Placing),
+    /// A guest moves within the board.
+    Moving(Box<Move>),
+}
+
+/// Whether something waits for a core.
+pub fn is_waiting() -> bool {
+    guests::is_work_waiting() || moving::is_waiting()
+}
+
+/// The next that waits, for this core.
+pub fn next() -> Option<Work> {
+    match guests::next_to_place() {
+        Some(placing) => Some(Work::Placing(placing)),
+        None => moving::next().map(Work::Moving),
+    }
+}
+
+impl Work {
+    /// Goes on until `end`, by the counter, or until the core is asked to look at something. None when there is no more to do.
+    pub fn go_on(self, host: &CoreHost, end: u64) -> Option<Self> {
+        match self {
+            Self::Placing(placing) => placing.go_on(host, end).map(Self::Placing),
+            Self::Moving(moving) => moving.go_on(host, end).map(Self::Moving),
+        }
+    }
+}
