@@ -5,7 +5,13 @@
 
 use crc::{CRC_32_ISCSI, Crc, Table};
 
-static PORTABLE: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
+/// A small table on boards, whose cores have the instruction.
+#[cfg(target_os = "none")]
+type Lanes = Table<1>;
+#[cfg(not(target_os = "none"))]
+type Lanes = Table<16>;
+
+static PORTABLE: Crc<u32, Lanes> = Crc::<u32, Lanes>::new(&CRC_32_ISCSI);
 
 /// The checksum of `parts`, one after another.
 pub fn checksum(parts: [&[u8]; 2]) -> u32 {

@@ -84,19 +84,30 @@ start:
     cmp x0, x1
     b.lo 1b
 
-    // Relocate: every entry is R_AARCH64_RELATIVE (offset, type, addend).
+    // Relocate. An even entry is the offset of a word to which the image's address is added; an odd one has, above its lowest bit, a bit for
+    // each of the 63 words behind those before (generic ELF ABI, SHT_RELR).
     address x0, _head
-    address x1, _rela_start
-    address x2, _rela_end
+    address x1, _relr_start
+    address x2, _relr_end
 2:  cmp x1, x2
     b.hs 3f
-    ldp x3, x4, [x1], #16
-    ldr x5, [x1], #8
-    cmp w4, #1027
-    b.ne hang
+    ldr x3, [x1], #8
+    tbnz x3, #0, 4f
+    add x4, x0, x3
+    ldr x5, [x4]
     add x5, x5, x0
-    str x5, [x0, x3]
+    str x5, [x4], #8            // x4: the word that the next bit map begins with
     b 2b
+4:  mov x6, x4
+    add x4, x4, #63 * 8
+5:  lsr x3, x3, #1
+    cbz x3, 2b
+    tbz x3, #0, 6f
+    ldr x5, [x6]
+    add x5, x5, x0
+    str x5, [x6]
+6:  add x6, x6, #8
+    b 5b
 3:  // Relocated words too were written past the caches.
     address x0, _head
     address x1, _file_end

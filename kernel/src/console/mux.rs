@@ -26,10 +26,10 @@ const ESCAPE: u8 = 0x1d;
 /// How guests share the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Lines of all, each behind its guest's name.
-    All,
     /// One guest's output as it is.
     Focus,
+    /// Lines of all, each behind its guest's name.
+    All,
 }
 
 /// What input asks for.
@@ -71,14 +71,15 @@ struct Guest {
     line: heapless::Vec<u8, LINE>,
 }
 
-/// The state of the line.
+/// The state of the line. In the beginning it is all zeros, so that the image has no room for it.
 pub struct Mux {
     queue: Deque<u8, QUEUE>,
     guests: [Option<Box<Guest>>; GUESTS],
     mode: Mode,
     focus: usize,
     escaped: bool,
-    last: u8,
+    /// The line has something on it that was not ended.
+    is_begun: bool,
 }
 
 impl Mux {
@@ -89,7 +90,7 @@ impl Mux {
             mode: Mode::Focus,
             focus: 0,
             escaped: false,
-            last: b'\n',
+            is_begun: false,
         }
     }
 
@@ -107,7 +108,7 @@ impl Mux {
 
     fn push(&mut self, byte: u8) {
         push_over(&mut self.queue, byte);
-        self.last = byte;
+        self.is_begun = byte != b'\n';
     }
 
     fn push_text(&mut self, text: &[u8]) {
@@ -152,7 +153,7 @@ impl Mux {
 
     /// The board's own voice. It begins a line of its own.
     pub fn board(&mut self) -> Board<'_> {
-        if self.last != b'\n' {
+        if self.is_begun {
             self.push_text(b"\n");
         }
         Board(self)
@@ -197,7 +198,7 @@ impl Mux {
         let Some(mut guest) = self.guests[index].take() else {
             return;
         };
-        if self.last != b'\n' {
+        if self.is_begun {
             self.push_text(b"\n");
         }
         self.push(b'[');
