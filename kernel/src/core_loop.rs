@@ -12,7 +12,7 @@ use crate::work::{self, Work};
 use crate::{guests, operator, queue};
 
 /// A core that has long work, and has a vCPU to run as well, does both in turns of this, in microseconds.
-const TURN_US: u64 = 1000;
+const TURN_US: u64 = 250;
 
 /// Runs this core.
 pub fn run(host: &CoreHost) -> ! {

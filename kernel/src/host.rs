@@ -10,7 +10,7 @@ use platform::gic::{GicError, KICK};
 
 use crate::interrupts::{self, Interrupts};
 use crate::percore::{self, PerCore};
-use crate::{agent, alone, console, disk, fault, guests, net, queue, work};
+use crate::{agent, alone, console, disk, fault, guests, moving, net, queue, work};
 
 /// The board, seen from one core.
 pub struct CoreHost {
@@ -55,6 +55,10 @@ impl CoreHost {
             0 => agent::next_event(),
             _ => u64::MAX,
         };
+        let watch = match self.core {
+            0 => moving::watch::next_due(),
+            _ => u64::MAX,
+        };
         let work = self.per_core.work_at.load(Ordering::Relaxed);
         let first = guest
             .min(queue)
@@ -62,6 +66,7 @@ impl CoreHost {
             .min(disk)
             .min(guests)
             .min(agent)
+            .min(watch)
             .min(work);
         timer::arm_el2((first != u64::MAX).then_some(first));
     }

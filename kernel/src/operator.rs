@@ -6,7 +6,7 @@ use el2_hyp::guest::Stop;
 
 use crate::console::{self, Command};
 use crate::host::CoreHost;
-use crate::{agent, alone, guests, info, memory, net, percore, power};
+use crate::{agent, alone, guests, info, memory, moving, net, percore, power, warn};
 
 /// Sees to everything that has come in on the line.
 pub fn serve(host: &CoreHost) {
@@ -35,6 +35,13 @@ pub fn serve(host: &CoreHost) {
         Command::Move { guest } => {
             if let Some(slot) = guests::find(guest) {
                 alone::move_within(slot);
+            }
+        }
+        Command::Watch { guest } => {
+            if let Some(slot) = guests::find(guest)
+                && let Err(why) = moving::watch::begin(slot)
+            {
+                warn!("guest {} is not measured: {why}", slot.guest.name);
             }
         }
         Command::Status => tell_status(),

@@ -4,7 +4,9 @@ use alloc::boxed::Box;
 
 use crate::guests::{self, Placing};
 use crate::host::CoreHost;
+use crate::moving::watch::{self, Watch};
 use crate::moving::{self, Move};
+use el2_hyp::arch::timer;
 
 /// What a core has begun.
 pub enum Work {
@@ -12,19 +14,21 @@ pub enum Work {
     Placing(Placing),
     /// A guest moves within the board.
     Moving(Box<Move>),
+    /// What a guest writes is measured.
+    Watching(Box<Watch>),
 }
 
 /// Whether something waits for a core.
 pub fn is_waiting() -> bool {
-    guests::is_work_waiting() || moving::is_waiting()
+    guests::is_work_waiting() || moving::is_waiting() || watch::next_due() <= timer::now()
 }
 
 /// The next that waits, for this core.
 pub fn next() -> Option<Work> {
-    match guests::next_to_place() {
-        Some(placing) => Some(Work::Placing(placing)),
-        None => moving::next().map(Work::Moving),
-    }
+    let placing = || guests::next_to_place().map(Work::Placing);
+    let moving = || moving::next().map(Work::Moving);
+    let watching = || watch::next().map(Work::Watching);
+    placing().or_else(moving).or_else(watching)
 }
 
 impl Work {
@@ -33,6 +37,7 @@ impl Work {
         match self {
             Self::Placing(placing) => placing.go_on(host, end).map(Self::Placing),
             Self::Moving(moving) => moving.go_on(host, end).map(Self::Moving),
+            Self::Watching(watch) => watch.go_on(host, end).map(Self::Watching),
         }
     }
 }

@@ -93,9 +93,85 @@ pub(super) unsafe fn copy(to: *mut u8, from: *const u8, length: usize) {
     }
 }
 
+/// Whether all of these bytes are zero. `length` is a multiple of 64.
+///
+/// # Safety
+/// `from` can be read for `length` bytes, and no reference covers any of what a guest can reach.
+#[cfg(all(target_arch = "aarch64", target_os = "none"))]
+#[inline]
+pub(super) unsafe fn is_zero(from: *const u8, length: usize) -> bool {
+    let any: u64;
+    // SAFETY: the loop reads 64 bytes a turn below the end.
+    unsafe {
+        core::arch::asm!(
+            "mov {a}, xzr",
+            "cbz {left}, 3f",
+            "2:",
+            "ldp {a}, {b}, [{from}]",
+            "ldp {c}, {d}, [{from}, #16]",
+            "orr {a}, {a}, {b}",
+            "orr {a}, {a}, {c}",
+            "ldp {b}, {c}, [{from}, #32]",
+            "orr {a}, {a}, {d}",
+            "orr {a}, {a}, {b}",
+            "orr {a}, {a}, {c}",
+            "ldp {b}, {c}, [{from}, #48]",
+            "orr {a}, {a}, {b}",
+            "orr {a}, {a}, {c}",
+            "cbnz {a}, 3f",
+            "add {from}, {from}, #64",
+            "subs {left}, {left}, #64",
+            "b.hi 2b",
+            "3:",
+            from = inout(reg) from => _,
+            left = inout(reg) length => _,
+            a = out(reg) any,
+            b = out(reg) _,
+            c = out(reg) _,
+            d = out(reg) _,
+            options(nostack, readonly)
+        );
+    }
+    any == 0
+}
+
+/// Whether all of these bytes are zero. `length` is a multiple of 64.
+///
+/// # Safety
+/// `from` can be read for `length` bytes, and no reference covers any of what a guest can reach.
+#[cfg(not(all(target_arch = "aarch64", target_os = "none")))]
+#[inline]
+pub(super) unsafe fn is_zero(from: *const u8, length: usize) -> bool {
+    // SAFETY: the caller's.
+    unsafe { core::slice::from_raw_parts(from, length) }
+        .iter()
+        .all(|byte| *byte == 0)
+}
+
+/// Whether all of a slice is zero.
+pub fn is_slice_zero(bytes: &[u8]) -> bool {
+    const LINE: usize = 64;
+    let (lines, rest) = bytes.split_at(bytes.len() / LINE * LINE);
+    // SAFETY: a slice can be read.
+    unsafe { is_zero(lines.as_ptr(), lines.len()) && rest.iter().all(|byte| *byte == 0) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_bit_is_not_zero() {
+        for length in [0, 1, 63, 64, 65, 4096] {
+            let mut bytes = std::vec![0; length + 1];
+            assert!(is_slice_zero(&bytes[1..]));
+            for at in 1..=length {
+                bytes[at] = 0x80;
+                assert!(!is_slice_zero(&bytes[1..]), "{at} of {length}");
+                bytes[at] = 0;
+            }
+        }
+    }
 
     #[test]
     fn a_slice_arrives_whole_and_nothing_beside_it() {

@@ -116,6 +116,16 @@ impl GuestMemory {
         .map(|_| ())
     }
 
+    /// Whether `length` bytes from `ipa`, a multiple of 64 that begins at one, are all zero.
+    pub fn is_zero(&self, ipa: Ipa, length: usize) -> Result<bool, OutOfRange> {
+        let mut zero = true;
+        self.each(ipa, length, |from, _, length| {
+            // SAFETY: `each` yields memory of this guest, which no reference covers.
+            zero &= unsafe { copy::is_zero(from, length) };
+        })?;
+        Ok(zero)
+    }
+
     /// Copies `from` to the guest at `ipa`.
     #[inline]
     pub fn write(&self, ipa: Ipa, from: &[u8]) -> Result<(), OutOfRange> {

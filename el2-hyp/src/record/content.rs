@@ -133,10 +133,8 @@ pub fn put_pages(units: Units<'_>, memory: &GuestMemory) -> Result<(), Malformed
 
 /// Makes a page zeros, unless it is.
 fn clear(memory: &GuestMemory, page: Ipa) -> Result<(), crate::memory::OutOfRange> {
-    for word in (0..PAGE_SIZE).step_by(8) {
-        if memory.load_u64(Ipa(page.0 + word))? != 0 {
-            return memory.write(page, &[0; UNIT_BYTES]);
-        }
+    if !memory.is_zero(page, UNIT_BYTES)? {
+        memory.write(page, &[0; UNIT_BYTES])?;
     }
     Ok(())
 }

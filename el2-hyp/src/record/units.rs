@@ -13,6 +13,8 @@
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into};
 
+use crate::memory::copy::is_slice_zero;
+
 use super::codec::{Decoder, Encoder, Malformed, require};
 
 /// Bytes of a unit.
@@ -114,7 +116,7 @@ impl<'a, 'b> Batch<'a, 'b> {
             return;
         };
         read(unit);
-        if is_zero(unit) {
+        if is_slice_zero(unit) {
             return self.put_zero(number);
         }
         let packed = match &mut self.packer {
@@ -174,18 +176,6 @@ fn write_run(to: &mut Encoder<'_>, first: u32, count: u16) {
     to.u32(first);
     to.u8(form::ZEROS);
     to.u16(count);
-}
-
-/// Whether all of a unit is zero. A unit of data is told by its first words mostly.
-fn is_zero(unit: &Unit) -> bool {
-    let (lines, _) = unit.as_chunks::<64>();
-    lines.iter().all(|line| {
-        let (words, _) = line.as_chunks::<8>();
-        words
-            .iter()
-            .fold(0, |any, word| any | u64::from_ne_bytes(*word))
-            == 0
-    })
 }
 
 /// What a unit holds.

@@ -57,6 +57,11 @@ pub enum Command {
         /// Which guest.
         guest: usize,
     },
+    /// Measure how much the guest in focus writes.
+    Watch {
+        /// Which guest.
+        guest: usize,
+    },
     /// Tell how the board is.
     Status,
     /// Turn the board off.
@@ -253,6 +258,7 @@ impl Mux {
             b'f' => return Some(Command::Freeze { guest: self.focus }),
             b'r' => return Some(Command::Restart { guest: self.focus }),
             b'm' => return Some(Command::Move { guest: self.focus }),
+            b'w' => return Some(Command::Watch { guest: self.focus }),
             b's' => return Some(Command::Status),
             b'q' => return Some(Command::PowerOff),
             _ => self.push_text(HELP),
@@ -287,7 +293,7 @@ impl Mux {
 }
 
 /// What the escape key offers.
-const HELP: &[u8] = b"\n[Ctrl-] 1..9: that guest's console, n: the next one's, a: all at once, f: freeze it or let it go on, r: make it anew, m: move it to another place of this board, s: status, q: turn the board off]\n";
+const HELP: &[u8] = b"\n[Ctrl-] 1..9: that guest's console, n: the next one's, a: all at once, f: freeze it or let it go on, r: make it anew, m: move it to another place of this board, w: measure how much it writes, s: status, q: turn the board off]\n";
 
 /// A queue that drops its oldest when full.
 #[inline]

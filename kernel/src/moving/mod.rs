@@ -2,6 +2,7 @@
 //!
 //! - [`sender`]: a guest becomes a record, section by section, while it runs; then it is stopped for the rest. - [`receiver`]: a record becomes a guest. Neither knows how the bytes
 //!   get from one to the other.
+//! - [`log`]: the log of what it writes. - [`watch`]: how much that is, measured.
 //! - here: the move within a board, from one place to another, where a buffer is all that lies between the two.
 //!
 //! **Who works.** Any core that is free for it ([`crate::work`]), in steps of at most a section, between which it runs vCPUs and serves the board.
@@ -9,8 +10,10 @@
 //! **Who is the guest.** Until the receiver has all of it and can become it, the copy that was there; the step in which that departs and the other arrives is one, here. On an error
 //! before it, the guest goes on where it is.
 
+mod log;
 mod receiver;
 mod sender;
+pub mod watch;
 
 use alloc::boxed::Box;
 use core::fmt;

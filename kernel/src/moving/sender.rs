@@ -5,16 +5,15 @@ use core::fmt;
 use el2_hyp::addr::PAGE_SIZE;
 use el2_hyp::arch::timer;
 use el2_hyp::memory::dirty::PAGES_PER_WORD;
-use el2_hyp::published::Round as Lap;
 use el2_hyp::record::content::write_pages;
 use el2_hyp::record::precopy::{Limits, Next, Precopy, Round, Stop, Why};
 use el2_hyp::record::{Kind, Writer};
-use el2_hyp::stage2::dirty::{HARVEST_WORDS, Progress};
+use el2_hyp::stage2::dirty::HARVEST_WORDS;
 
+use super::log::{Log, NoTables};
 use crate::guests::{self, Slot};
+use crate::info;
 use crate::net::microseconds;
-use crate::percore::{self, LAPS};
-use crate::smp::{self, MAX_CORES};
 
 /// Bytes that a page takes of a record, with its number and form.
 const PAGE_BYTES: u64 = PAGE_SIZE + 5;
@@ -28,8 +27,8 @@ const STOP_US: u64 = 1000;
 /// Why a guest is not sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
-    /// The board has no memory for the tables of its log.
-    NoTables,
+    /// What it writes cannot be logged.
+    NoTables(NoTables),
     /// It writes faster than it can be sent.
     Diverges(Why),
     /// A part of it fits no section.
@@ -39,7 +38,9 @@ pub enum Stopped {
 impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoTables => f.write_str("no frames are left for the log of what it writes"),
+            Self::NoTables(NoTables) => {
+                f.write_str("no frames are left for the log of what it writes")
+            }
             Self::Diverges(Why::TooFast) => {
                 f.write_str("it writes its memory faster than that can be copied")
             }
@@ -80,12 +81,8 @@ pub struct Report {
 
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// The log has not begun.
-    New,
     /// The log begins.
     Logging,
-    /// Every core is to have seen that it has.
-    Lap(Lap<MAX_CORES>),
     /// The header is next.
     Header,
     /// The disk in this slot, from this block on, counts as changed where it differs from its image.
@@ -108,6 +105,7 @@ enum Phase {
 
 /// A guest that is sent.
 pub struct Sender {
+    log: Log,
     phase: Phase,
     writer: Writer,
     precopy: Precopy,
@@ -125,7 +123,8 @@ impl Sender {
     /// A guest that is to be sent within `limits`.
     pub fn new(limits: Limits) -> Self {
         Self {
-            phase: Phase::New,
+            log: Log::new(),
+            phase: Phase::Logging,
             writer: Writer::new(),
             precopy: Precopy::new(limits),
             taken: (0, [0; HARVEST_WORDS]),
@@ -157,23 +156,8 @@ impl Sender {
     fn take_step(&mut self, slot: &Slot, buffer: &mut [u8]) -> Result<Step, Stopped> {
         let guest = &slot.guest;
         match self.phase {
-            Phase::New => {
-                let (stage2, log, _) = slot.log();
-                // One that is still ending begins when it has.
-                if stage2.lock().begin(log).is_ok() {
-                    self.phase = Phase::Logging;
-                } else {
-                    let _ = self.step_log(slot)?;
-                }
-            }
             Phase::Logging => {
-                if self.step_log(slot)? == Progress::Done {
-                    percore::reschedule_all();
-                    self.phase = Phase::Lap(LAPS.begin_round(smp::running()));
-                }
-            }
-            Phase::Lap(lap) => {
-                if lap.is_over(&LAPS) {
+                if self.log.begin(slot).map_err(Stopped::NoTables)? {
                     self.phase = Phase::Header;
                 }
             }
@@ -209,19 +193,12 @@ impl Sender {
                 return Ok(Step::End);
             }
             Phase::GivingUp => {
-                if self.step_log(slot)? == Progress::Done {
+                if self.log.end(slot) {
                     return Ok(Step::End);
                 }
             }
         }
         Ok(Step::More)
-    }
-
-    /// Goes on with beginning or ending the log.
-    fn step_log(&mut self, slot: &Slot) -> Result<Progress, Stopped> {
-        let (stage2, log, mut tlb) = slot.log();
-        let step = stage2.lock().step(log, &mut tlb);
-        step.map_err(|_| Stopped::NoTables)
     }
 
     /// The next blocks of a disk that differ from its image are to be sent.
@@ -297,6 +274,10 @@ impl Sender {
                 + if self.report.rounds == 0 { 0 } else { disks },
         };
         self.report.rounds += 1;
+        info!(
+            "guest {}: round {}: {} bytes in {} us, {} left",
+            slot.guest.name, self.report.rounds, round.sent, round.took, round.left
+        );
         let stop = Stop {
             state: STATE_BYTES * slot.guest.state_sections() as u64,
             fixed: STOP_US,
@@ -320,8 +301,6 @@ impl Sender {
         if core::mem::take(&mut self.is_still) {
             guests::resume(slot.guest.id);
         }
-        let (stage2, log, _) = slot.log();
-        stage2.lock().end(log);
         self.phase = Phase::GivingUp;
     }
 }

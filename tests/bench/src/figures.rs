@@ -76,6 +76,11 @@ const fn peers(mut figure: Figure, kvm: f64, xen: f64) -> Figure {
     figure
 }
 
+const fn kvm(mut figure: Figure, kvm: f64) -> Figure {
+    figure.kvm = Some(kvm);
+    figure
+}
+
 /// The figures of `bench boot`, in the order in which they are printed. The peers' `timer` is how late the interrupted code
 /// goes on, which is a little more than how late its handler runs; a trapped UART is KVM's user-space device and Xen's own.
 pub const BOOT: [Figure; 14] = [
@@ -110,6 +115,17 @@ pub const IO: [Figure; 12] = [
     at_least("blk_seq_write", 0.7),
     at_least("blk_rand_read", 0.7),
     at_least("blk_rand_write", 0.7),
+];
+
+/// The figures of `bench migrate`. The peers' are KVM's with QEMU at its defaults but for an unlimited bandwidth, counted on the same emulated board: the busy guest's.
+pub const MIGRATE: [Figure; 7] = [
+    figure("downtime_idle_ms", 10.0, 3),
+    kvm(figure("downtime_busy_ms", 25.0, 3), 66.0),
+    kvm(figure("total_ms", 700.0, 1), 760.0),
+    figure("wire_ratio", 1.1, 4),
+    figure("fault_instructions", 1500.0, 1),
+    at_least("tracking_ratio", 0.8),
+    figure("track_start_us", 500.0, 0),
 ];
 
 /// Those of [`IO`] that are ratios.

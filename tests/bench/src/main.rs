@@ -1,8 +1,8 @@
-//! Counts what Hearth costs: `bench boot|io|wall [--json] [--runs N]`, which `scripts/bench` runs.
+//! Counts what Hearth costs: `bench boot|io|migrate|wall [--json] [--runs N]`, which `scripts/bench` runs.
 //!
 //! Everything is counted under QEMU's `-icount shift=0,sleep=off`, where a nanosecond of the board's time is one instruction. So
 //! figures are the same on every machine, and say nothing about caches, memory or the host. [`figures`] has what is counted, with
-//! budgets and peers; [`measure`] boots the boards of `boot`, [`io`] those of `io`; [`bare`] boots Debian without a hypervisor, for the ratios.
+//! budgets and peers; [`measure`] boots the boards of `boot`, [`io`] those of `io`, [`migrate`] those of `migrate`; [`bare`] boots Debian without a hypervisor, for the ratios.
 //!
 //! What Debian's programs get of network and disks ([`io_linux`]) is timed, with Hearth and without it in turn, and only the ratio is a figure:
 //! the network by this machine's clock, which whatever else it does disturbs, and the disks by their board's, which passes with instructions.
@@ -12,16 +12,18 @@ mod figures;
 mod io;
 mod io_linux;
 mod measure;
+mod migrate;
 
 use std::process::ExitCode;
 
-use figures::{BOOT, Figure, IO, RATIOS};
+use figures::{BOOT, Figure, IO, MIGRATE, RATIOS};
 use io_linux::Clock;
 use measure::Value;
 
-const USAGE: &str = "usage: scripts/bench boot|io|wall [--json] [--runs N]
+const USAGE: &str = "usage: scripts/bench boot|io|migrate|wall [--json] [--runs N]
   boot      the figures of one board: traps, interrupts, Debian's boot, memory, fairness
   io        the figures of its network and disks
+  migrate   the figures of a guest that moves while it runs
   wall      the ratios among those, the disks' too by this machine's clock: for one that does nothing else
   --json    one object on standard output instead of a table
   --runs N  count everything N times (1 to 9); the worst counts, and the table shows how far the runs lie apart
@@ -34,7 +36,7 @@ struct Subject {
     measure: fn() -> Vec<Value>,
 }
 
-const SUBJECTS: [Subject; 3] = [
+const SUBJECTS: [Subject; 4] = [
     Subject {
         verb: "boot",
         figures: &BOOT,
@@ -44,6 +46,11 @@ const SUBJECTS: [Subject; 3] = [
         verb: "io",
         figures: &IO,
         measure: || [io::all(), io_linux::all(Clock::Board)].concat(),
+    },
+    Subject {
+        verb: "migrate",
+        figures: &MIGRATE,
+        measure: migrate::all,
     },
     Subject {
         verb: "wall",

@@ -98,6 +98,15 @@ impl Machine {
         self.seed
     }
 
+    /// All memory that nothing uses: below the device tree, and above it.
+    pub fn all_spare(&self) -> [Range; 2] {
+        let above = |address: usize| address.next_multiple_of(64 << 10);
+        let (start, end) = (above(self.image().end), self.memory.end);
+        let below = start..self.tree.start.clamp(start, end);
+        let behind = above(self.tree.end).clamp(start, end)..end;
+        [below, behind].map(|core::ops::Range { start, end }| Range { start, end })
+    }
+
     /// The text after `key=` among the parameters.
     pub fn text(&self, key: &str) -> Option<&'static str> {
         let mut words = self.bootargs.split_ascii_whitespace();

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use system::board::ESCAPE;
+use system::lab::Client;
 use system::saw;
-use system::{Board, Guest, Machine, Package};
+use system::{Board, Guest, Lab, Machine, Package};
 
 /// From power-on to a guest's first words.
 const BOOT: Duration = Duration::from_secs(120);
@@ -29,21 +30,107 @@ fn move_often(board: &mut Board, times: usize) -> u64 {
         .unwrap_or_default()
 }
 
-/// A guest that checks its registers, memory, counters and timers does not notice a move.
-fn a_guest_does_not_notice(name: &str, machine: Machine) {
-    let guest = Guest::bare_metal("count", 2).with("ticks=0 mib=16");
-    let mut board = Board::boot(name, machine, &Package::of([guest]));
-    board.expect("COUNT 5", BOOT);
-    let longest = move_often(&mut board, 100);
+/// Moves of one test.
+const MOVES: usize = 100;
+
+/// A guest that checks its registers, memory, counters and timers does not notice a move, nor does its neighbour.
+fn nobody_notices(name: &str, machine: Machine) {
+    let guests = [
+        Guest::bare_metal("count", 2)
+            .named("mover")
+            .memory(64)
+            .with("ticks=0 mib=24"),
+        Guest::bare_metal("count", 1)
+            .named("neighbour")
+            .memory(32)
+            .with("ticks=0 mib=8"),
+    ];
+    let mut board = Board::boot(name, machine, &Package::of(guests));
+    board.expect_all(&["[mover] COUNT 5", "[neighbour] COUNT 5"], BOOT);
+    let free = board.status().free_frames;
+    let longest = move_often(&mut board, MOVES);
     for _ in 0..5 {
-        board.expect("COUNT ", MOVE);
+        board.expect("[mover] COUNT ", MOVE);
+        board.expect("[neighbour] COUNT ", MOVE);
     }
-    assert!(!board.text().contains("FAIL"), "the guest noticed");
-    saw!(name, "100 moves, still for at most {longest} us");
+    assert!(!board.text().contains("FAIL"), "a guest noticed");
+    assert_eq!(board.status().free_frames, free, "memory stays behind");
+    saw!(name, "{MOVES} moves, still for at most {longest} us");
     board.power_off();
 }
 
 #[test]
-fn a_guest_does_not_notice_a_hundred_moves() {
-    a_guest_does_not_notice("a_guest_does_not_notice_a_hundred_moves", Machine::virt(2));
+fn a_guest_does_not_notice_a_hundred_moves_on_gicv3() {
+    let test = "a_guest_does_not_notice_a_hundred_moves_on_gicv3";
+    nobody_notices(test, Machine::virt(2));
+}
+
+#[test]
+fn a_guest_does_not_notice_a_hundred_moves_on_gicv2() {
+    let test = "a_guest_does_not_notice_a_hundred_moves_on_gicv2";
+    nobody_notices(test, Machine::virt(2).gic(2));
+}
+
+#[test]
+fn a_guest_does_not_notice_a_hundred_moves_on_one_core() {
+    let test = "a_guest_does_not_notice_a_hundred_moves_on_one_core";
+    nobody_notices(test, Machine::virt(1));
+}
+
+/// Values that are written and read back between two moves, and the length of each.
+const VALUES: usize = 40;
+const VALUE_BYTES: usize = 1000;
+/// Moves under a client's load.
+const LOADED_MOVES: usize = 20;
+
+/// Redis keeps what it is given, over one connection.
+fn keeps(client: &mut Client, seed: usize) {
+    for n in 0..VALUES {
+        let value = vec![b'a' + ((n + seed) % 26) as u8; VALUE_BYTES];
+        let mut request =
+            format!("*3\r\n$3\r\nSET\r\n$4\r\n{n:04}\r\n${VALUE_BYTES}\r\n").into_bytes();
+        request.extend(&value);
+        request.extend(b"\r\n");
+        client.ask(&request, b"+OK\r\n");
+        let mut answer = format!("${VALUE_BYTES}\r\n").into_bytes();
+        answer.extend(&value);
+        answer.extend(b"\r\n");
+        client.ask(format!("GET {n:04}\r\n").as_bytes(), &answer);
+    }
+}
+
+/// Debian with a disk and a card: the client's connection is the same from the first move to the last, and the disk is where it was.
+#[test]
+fn a_guests_clients_stay_connected_while_it_moves() {
+    let test = "a_guests_clients_stay_connected_while_it_moves";
+    let web = Guest::debian_on("root.ext4", "web", "redis-durable").with("hearth.ip=10.7.0.11/24");
+    let lab = Lab::up(test, &Package::of([web.card()]), 1, 2);
+    lab.said("board-1", "hearth-guest: redis answers");
+    let mut client = lab.client("10.7.0.11:6379");
+    for n in 1..=LOADED_MOVES {
+        lab.good(&["type", "board-1", r"\x1dm"]);
+        while lab.good(&["log", "board-1"]).matches("has moved: ").count() < n {
+            keeps(&mut client, n);
+        }
+    }
+    keeps(&mut client, 0);
+    client.ask(b"DBSIZE\r\n", format!(":{VALUES}\r\n").as_bytes());
+    let said = lab.good(&["log", "board-1"]);
+    for wrong in [
+        "does not move",
+        "I/O error",
+        "Kernel panic",
+        "EXT4-fs error",
+    ] {
+        assert!(!said.contains(wrong), "{wrong} in:\n{said}");
+    }
+    let still = said.lines().filter_map(|line| {
+        let before = line.split(" us still").next()?;
+        before.rsplit(' ').next()?.parse::<u64>().ok()
+    });
+    saw!(
+        test,
+        "{LOADED_MOVES} moves under load, still for at most {} us",
+        still.max().unwrap_or_default()
+    );
 }

@@ -1,0 +1,141 @@
+//! What it costs a guest to move while it runs.
+//!
+//! A board of one core moves the bare-metal guest `dirty` from one of its places to another, with 160 MiB of data in 256 MiB, and says itself how long that took and for
+//! how long the guest was still. What a logged write costs is what EL2 has used while the log was on and pages were written, less what it used while none were.
+
+use std::time::Duration;
+
+use system::{Board, Guest, Machine, Package};
+
+use crate::measure::{Value, number};
+
+/// No line takes longer than this to come; a quiet machine needs a tenth of it.
+const LIMIT: Duration = Duration::from_secs(400);
+/// A board's whole life.
+const LIFE: Duration = Duration::from_secs(900);
+/// The guest of the peers' figures, MiB: its data, and its memory.
+const DATA_MIB: u32 = 160;
+const MEMORY_MIB: u32 = 256;
+/// Values that are set, and got: for less than a watch's ten seconds.
+const REQUESTS: u32 = 10_000;
+/// Seconds of the guest's over which it looks for what holds it up.
+const GAP_SECONDS: usize = 4;
+
+/// Counts everything once.
+///
+/// # Panics
+/// If a board does not do what it should; the message has its console.
+pub fn all() -> Vec<Value> {
+    let idle = moved("migrate-idle", "busy_kib=0 every_ms=1000");
+    let busy = moved("migrate-busy", "busy_kib=1024 every_ms=20");
+    let data = f64::from(DATA_MIB) * f64::from(1 << 20);
+    vec![
+        ("downtime_idle_ms", idle.still_us / 1e3),
+        ("downtime_busy_ms", busy.still_us / 1e3),
+        ("total_ms", idle.all_us.max(busy.all_us) / 1e3),
+        ("wire_ratio", idle.bytes / data),
+        ("fault_instructions", fault()),
+        ("tracking_ratio", tracking()),
+        ("track_start_us", start()),
+    ]
+}
+
+fn boot(name: &str, memory: u32, words: &str) -> Board {
+    let guest = Guest::bare_metal("dirty", 1).memory(memory).with(words);
+    let machine = Machine::virt(1).memory(2048).counted();
+    let mut board =
+        Board::boot(&format!("bench-{name}"), machine, &Package::of([guest])).allow(LIFE);
+    board.expect("DIRTY ready", LIMIT);
+    board.expect("DIRTY pages=", LIMIT);
+    board
+}
+
+/// A move, as the board tells of it.
+struct Moved {
+    bytes: f64,
+    all_us: f64,
+    still_us: f64,
+}
+
+fn moved(name: &str, words: &str) -> Moved {
+    let mut board = boot(name, MEMORY_MIB, &format!("mib={DATA_MIB} {words}"));
+    board.send(b"\x1dm");
+    let line = board.expect("guest dirty has moved: ", LIMIT);
+    eprintln!("{name}: {line}");
+    board.expect("DIRTY pages=", LIMIT);
+    board.power_off();
+    Moved {
+        bytes: number(&line, " rounds, "),
+        all_us: number(&line, " bytes, "),
+        still_us: number(&line, " in all, "),
+    }
+}
+
+/// EL2's instructions for a write to a page that is logged: the fault, and the page's part in taking the log and closing pages.
+fn fault() -> f64 {
+    let (idle, _) = watched("watch-idle", "busy_kib=0");
+    let (busy, pages) = watched("watch-busy", "busy_kib=1024 touch=1");
+    (busy - idle) / pages
+}
+
+/// EL2's instructions in a watch of a guest, and the pages that it found written.
+fn watched(name: &str, words: &str) -> (f64, f64) {
+    let words = format!("mib=32 every_ms=100 {words}");
+    let mut board = boot(name, 64, &words);
+    let before = board.status().counts[0].instructions;
+    board.send(b"\x1dw");
+    let line = board.expect("guest dirty wrote ", LIMIT);
+    let after = board.status().counts[0].instructions;
+    eprintln!("{name}: {line}");
+    board.power_off();
+    ((after - before) as f64, number(&line, " wrote "))
+}
+
+/// What redis-benchmark of a neighbour gets of a guest's Redis while the guest is watched, to what it gets otherwise: the worse of setting and getting.
+fn tracking() -> f64 {
+    let without = rates("tracking-off", false);
+    let with = rates("tracking-on", true);
+    eprintln!("tracking: {with:?} a second with the log, {without:?} without");
+    (with[0] / without[0]).min(with[1] / without[1])
+}
+
+/// How many values a second are set, and got.
+fn rates(name: &str, is_watched: bool) -> [f64; 2] {
+    let name = format!("bench-{name}");
+    let web = Guest::debian_on("root.ext4", "web", "redis").with("hearth.ip=10.7.0.11/24");
+    let client = Guest::debian_on("root.ext4", "client", "redis-client").with(&format!(
+        "hearth.ip=10.7.0.12/24 hearth.peer=10.7.0.11 hearth.requests={REQUESTS}"
+    ));
+    let machine = Machine::virt(1).memory(2048).counted();
+    let package = Package::of([web.card(), client.card()]);
+    let mut board = Board::boot(&name, machine, &package).allow(LIFE);
+    board.expect("hearth-guest: client begins", LIMIT);
+    if is_watched {
+        board.send(b"\x1dw");
+    }
+    let rate = |board: &mut Board, way: &str| {
+        let words = format!("hearth-guest: redis-benchmark {way} ");
+        number(&board.expect(&words, LIMIT), &words)
+    };
+    let rates = [rate(&mut board, "SET"), rate(&mut board, "GET")];
+    if is_watched {
+        // Else some of it was not.
+        assert!(
+            !board.text().contains("guest web wrote "),
+            "the watch ended first"
+        );
+        board.expect("guest web wrote ", LIMIT);
+    }
+    board.power_off();
+    rates
+}
+
+/// For how long a guest of 1 GiB does not go on when its log starts, at the longest, microseconds.
+fn start() -> f64 {
+    let mut board = boot("migrate-start", 1024, "mib=512 busy_kib=0 gap=1");
+    board.send(b"\x1dw");
+    let gaps = (0..GAP_SECONDS).map(|_| number(&board.expect("gap_us=", LIMIT), "gap_us="));
+    let longest = gaps.fold(0.0, f64::max);
+    board.power_off();
+    longest
+}
