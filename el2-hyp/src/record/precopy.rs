@@ -2,7 +2,8 @@
 //!
 //! The guest runs while its pages go. A round sends what was written since the round before: the first all of it, each next less, if the line is
 //! faster than the guest. After each round [`Precopy::round`] is told what the round was and says what is next:
-//! - **Stop**: what is left, the guest's devices among it, goes in less time than the guest may be still ([`Limits::downtime`]).
+//! - **Stop**: what is left, the guest's devices among it, goes in less time than the guest is to be still ([`Limits::downtime`]), or further rounds would not change that
+//!   and it is bearable ([`Limits::at_worst`]).
 //! - **Again**: another round, with the guest running as fast as this says. A guest that writes so fast that a round leaves not clearly less than the one
 //!   before is slowed down, more with each such round: by [`FIRST_BRAKE`], then by [`NEXT_BRAKE`] more each time, to [`Limits::slowest`] of its speed at the least.
 //! - **Never**: it does not converge within the limits. The guest goes on where it is, at full speed.
@@ -24,8 +25,10 @@ pub const MAX_ROUNDS: u32 = 50;
 /// What a migration may cost its guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long the guest may be still, microseconds.
+    /// How long the guest is to be still at most, microseconds: rounds go on as long as they bring that nearer.
     pub downtime: u64,
+    /// How long it may be still if they do not, microseconds; no less than `downtime`.
+    pub at_worst: u64,
     /// Percent of its speed that a guest keeps at the least, 1 to 100. With 100 it is never slowed.
     pub slowest: u8,
 }
@@ -130,18 +133,28 @@ impl Precopy {
             return Next::Stop(downtime);
         }
         let least = self.time(stop.state).saturating_add(stop.fixed);
-        if least > self.limits.downtime {
+        if least > self.limits.at_worst {
             return Next::Never(Why::Downtime(least));
         }
         if self.status.rounds >= MAX_ROUNDS {
-            return Next::Never(Why::Rounds);
+            return self.stop_or(Why::Rounds);
         }
         let converges =
             first || round.left.saturating_mul(100) <= left_before.saturating_mul(CONVERGES);
         if !converges && !self.brake() {
-            return Next::Never(Why::TooFast);
+            return self.stop_or(Why::TooFast);
         }
         Next::Again(self.status.speed)
+    }
+
+    /// More rounds would bring nothing: it stops if that is bearable.
+    fn stop_or(&self, why: Why) -> Next {
+        let downtime = self.status.downtime;
+        if downtime <= self.limits.at_worst {
+            Next::Stop(downtime)
+        } else {
+            Next::Never(why)
+        }
     }
 
     fn measure(&mut self, round: Round, stop: Stop) {
@@ -250,6 +263,7 @@ mod tests {
     };
     const LIMITS: Limits = Limits {
         downtime: 25_000,
+        at_worst: 25_000,
         slowest: 20,
     };
 
@@ -280,6 +294,22 @@ mod tests {
         let (last, status, stop) = fast.run(LIMITS);
         assert!(matches!(last, Next::Stop(_)) && stop <= 25_000, "{last:?}");
         assert!((20..=70).contains(&status.speed), "{status:?}");
+    }
+
+    #[test]
+    fn one_that_does_not_converge_is_stopped_if_that_is_bearable() {
+        let fast = Scene {
+            writes: 150_000_000,
+            ..BUSY
+        };
+        let unslowed = Limits {
+            at_worst: 2_000_000,
+            slowest: 100,
+            ..LIMITS
+        };
+        let (last, status, stop) = fast.run(unslowed);
+        assert!(matches!(last, Next::Stop(_)) && (25_000..2_000_000).contains(&stop));
+        assert_eq!(status.speed, 100);
     }
 
     #[test]
@@ -316,19 +346,20 @@ mod tests {
         #[test]
         fn it_ends_and_keeps_its_word(
             memory in 1..4096_u64, set in 1..4096_u64, writes in 0..2_000_000_000_u64, rate in 1_000_000..1_000_000_000_u64,
-            state in 0..200_000_u64, fixed in 0..20_000_u64, downtime in 1_000..500_000_u64, slowest in 1..=100_u8,
+            state in 0..200_000_u64, fixed in 0..20_000_u64, downtime in 1_000..500_000_u64, more in 0..500_000_u64, slowest in 1..=100_u8,
         ) {
+            let at_worst = downtime + more;
             let memory = memory * MIB;
             let scene = Scene { memory, set: (set * MIB).min(memory), writes, rate, stop: Stop { state, fixed } };
-            let (last, status, stop) = scene.run(Limits { downtime, slowest });
+            let (last, status, stop) = scene.run(Limits { downtime, at_worst, slowest });
             prop_assert!(status.rounds <= MAX_ROUNDS);
             match last {
                 Next::Stop(estimate) => {
-                    prop_assert!(estimate <= downtime);
+                    prop_assert!(estimate <= at_worst);
                     prop_assert!(stop <= estimate + estimate / 50 + 10, "{} for {}", stop, estimate);
                 }
                 Next::Never(Why::TooFast) => prop_assert_eq!(status.speed, slowest),
-                Next::Never(Why::Downtime(least)) => prop_assert!(least > downtime),
+                Next::Never(Why::Downtime(least)) => prop_assert!(least > at_worst),
                 Next::Never(Why::Rounds) => prop_assert_eq!(status.rounds, MAX_ROUNDS),
                 Next::Again(_) => prop_assert!(false),
             }

@@ -135,10 +135,14 @@ impl<T: Tables> Logged<T> {
     ///
     /// # Errors
     /// If the log has not ended.
+    ///
+    /// # Panics
+    /// If the log is of another size.
     pub fn begin(&mut self, log: &DirtyLog) -> Result<(), Busy> {
         if self.phase != Phase::Off {
             return Err(Busy);
         }
+        assert_eq!(self.blocks * WORDS_PER_BLOCK, log.words(), "another log");
         log.set_on(true);
         self.phase = Phase::Starting(0);
         Ok(())

@@ -148,18 +148,17 @@ fn make_slot(
 ) -> Result<Box<Slot>, MakeError> {
     let mut holdings = Holdings::default();
     match make_guest(id, &view, ports, &mut holdings) {
-        Ok((guest, stage2)) => Ok(Box::new(Slot {
-            guest,
-            starts: AtomicU32::new(0),
-            view,
-            keep,
-            stage2: Mutex::new(Logged::new(
-                stage2,
-                Ipa(machine::RAM_BASE),
-                holdings.memory.len(),
-            )),
-            holdings,
-        })),
+        Ok((guest, stage2)) => {
+            let (base, blocks) = (guest.memory.base(), guest.memory.blocks().len());
+            Ok(Box::new(Slot {
+                guest,
+                starts: AtomicU32::new(0),
+                view,
+                keep,
+                stage2: Mutex::new(Logged::new(stage2, base, blocks)),
+                holdings,
+            }))
+        }
         Err(why) => {
             holdings.give_all_back();
             Err(why)

@@ -32,8 +32,9 @@ use crate::{alone, console, info, percore, warn};
 use receiver::{Receiver, Refused};
 use sender::{Sender, Step, Stopped};
 
-/// How long a guest may be still, if nobody says otherwise.
+/// How long a guest is to be still at most, and may be if rounds do not bring it there.
 const DOWNTIME_US: u64 = 10_000;
+const AT_WORST_US: u64 = 300_000;
 
 /// Places whose guest is to move to another place of the board, a bit each.
 static WAITING: AtomicU16 = AtomicU16::new(0);
@@ -125,6 +126,7 @@ impl Move {
         let to = guests::create_for_arrival(view, slot.keep()).map_err(Failed::NoPlace)?;
         let limits = Limits {
             downtime: DOWNTIME_US,
+            at_worst: AT_WORST_US,
             slowest: 100,
         };
         Ok(Box::new(Self {
