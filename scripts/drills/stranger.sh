@@ -12,9 +12,11 @@ hearth drill watch web --service 10.7.0.11:7007
 hearth drill until web --members 3 --running --led
 
 owner=$(hearth drill owner web)
-if hearth guest stop web --key "$key"; then
+if said=$(hearth guest stop web --key "$key" 2>&1); then
     echo "a stranger was obeyed"
     exit 1
 fi
+# He was kept out, and did not fail otherwise.
+grep -F 'nobody of cluster three answers' <<<"$said"
 hearth drill until web --members 3 --running --led --owner "$owner"
 hearth drill judge --stall 1s --boots 1

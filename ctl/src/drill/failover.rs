@@ -3,13 +3,16 @@
 //! - `decide_ms`: from the kill of the guest's board to another board's line that the guest is to start there.
 //! - `boot_ms`: from that board's line that the guest starts to the first answer of the new boot: the guest's own.
 //! - `answer_ms`: the longest time without an answer around the kill.
+//! - `heartbeat_cpu`: what a board spends on the cluster, as a share of one core, counted on other boards before ([`super::cost`]).
 //! - `leader_ms`: from the kill of the leading board until another says that it leads. Boards are asked every few tens of milliseconds, so it is seen by that much too late.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::cost::Cost;
 use super::trace::{Moment, Record, Seen, View};
 use super::view::Viewer;
 use crate::lab::LabWire;
@@ -18,6 +21,8 @@ use crate::lab::LabWire;
 const DECIDE: u64 = 500;
 const DECIDE_WORST: u64 = 2000;
 const LEADER: u64 = 500;
+/// The budget of a board's own work for the cluster, as a share of one core.
+const HEARTBEAT_CPU: f64 = 0.01;
 /// An answer may take so much longer than the guest's boot.
 const BEYOND_BOOT: u64 = 700;
 /// A failover, or a return, that takes longer than this is none.
@@ -72,7 +77,7 @@ impl fmt::Display for Spread {
 }
 
 /// All figures.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Figures {
     /// Kills of the guest's board, and of the leader among them and beside them.
     pub kills: usize,
@@ -84,6 +89,9 @@ pub struct Figures {
     pub answer_ms: Spread,
     /// A new leader.
     pub leader_ms: Spread,
+    /// What a board spends on the cluster, and on everything at EL2, if that was counted.
+    #[serde(flatten)]
+    pub cost: Option<Cost>,
     /// What is over its budget.
     pub over: Vec<String>,
 }
@@ -95,6 +103,10 @@ impl fmt::Display for Figures {
         writeln!(f, "boot_ms    {}", self.boot_ms)?;
         writeln!(f, "answer_ms  {}", self.answer_ms)?;
         writeln!(f, "leader_ms  {}", self.leader_ms)?;
+        match &self.cost {
+            Some(cost) => writeln!(f, "heartbeat_cpu  {cost}")?,
+            None => writeln!(f, "heartbeat_cpu  not counted")?,
+        }
         self.over
             .iter()
             .try_for_each(|what| writeln!(f, "OVER BUDGET: {what}"))
@@ -152,10 +164,28 @@ pub fn figures(records: &[Record], guest: &str) -> Figures {
         boot_ms: Spread::of(boot),
         answer_ms: Spread::of(answer),
         leader_ms: Spread::of(leader),
+        cost: None,
         over: Vec::new(),
     };
     figures.over = over(&figures, &kills);
     figures
+}
+
+impl Figures {
+    /// Adds what boards spend.
+    pub fn add(&mut self, cost: Cost) {
+        let is = cost.heartbeat_cpu;
+        // What is no number is over, too.
+        if !matches!(
+            is.partial_cmp(&HEARTBEAT_CPU),
+            Some(Ordering::Less | Ordering::Equal)
+        ) {
+            self.over.push(format!(
+                "heartbeat_cpu is {is:.5}, and was to be at most {HEARTBEAT_CPU}"
+            ));
+        }
+        self.cost = Some(cost);
+    }
 }
 
 /// Kills, with who owned the guest and who led just before.
@@ -404,6 +434,19 @@ mod tests {
         let records: Vec<_> = seen.into_iter().map(at).collect();
         // Median and worst decision; no answer, no leader.
         assert_eq!(figures(&records, "web").over.len(), 4);
+    }
+
+    #[test]
+    fn what_boards_spend_has_a_budget() {
+        let of = |heartbeat_cpu| {
+            let mut figures = Figures::default();
+            figures.add(Cost {
+                heartbeat_cpu,
+                ..Cost::default()
+            });
+            figures.over.len()
+        };
+        assert_eq!([of(0.01), of(0.0101), of(f64::NAN)], [0, 1, 1]);
     }
 
     #[test]

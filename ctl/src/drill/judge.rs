@@ -10,14 +10,16 @@
 //! - **Nothing goes back.** A question that is asked after an answer has come gets a greater count from the same identity.
 //! - **The longest stall** is the longest time without an answer between the first one and the end of the watch.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 
-use super::trace::{Moment, Record, Seen, View};
+use super::trace::{Moment, Record, Seen};
 
 /// Violations of one kind that are told one by one.
 const MAX_TOLD: usize = 10;
+/// What a board says when its lease has ended.
+const LAPSED: &str = "cluster: this board has no lease";
 
 /// What may not happen besides, as the drill says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,12 +67,14 @@ pub struct Verdict {
     pub stall: Stall,
     /// The guest's boots.
     pub boots: Vec<Boot>,
-    /// Boards that owned the guest, one after the other.
+    /// Boards that owned the guest, one after the other; one that owned it anew is there again.
     pub owners: Vec<String>,
-    /// Boards that led, one after the other.
+    /// Boards that led, one after the other; one that led in another term is there again.
     pub leaders: Vec<String>,
     /// Links on which the guest's card was heard, one after the other.
     pub links: Vec<String>,
+    /// How often boards said that their lease had ended, those that did.
+    pub lapses: BTreeMap<String, usize>,
 }
 
 /// An answer with the moments of its question and of itself.
@@ -244,38 +248,29 @@ fn longest_stall(records: &[Record], answers: &[Answer], start: Moment) -> Stall
     longest
 }
 
-/// Owners, leaders and links, and whether the card was heard in more places than it had owners.
+/// Owners, leaders and links, leases that ended, and whether the card was heard in more places than it had owners.
 fn places(records: &[Record], verdict: &mut Verdict) {
-    fn note(list: &mut Vec<String>, name: &str) {
-        if list.last().is_none_or(|last| last != name) {
-            list.push(name.to_string());
-        }
-    }
     // The first and the last epoch of each history.
     let mut epochs: HashMap<u64, (u64, u64)> = HashMap::new();
+    let (mut led, mut owned) = (None, None);
     for record in records {
         match &record.what {
             Seen::View(view) => {
-                let View {
-                    leader,
-                    owner,
-                    era,
-                    epoch,
-                    ..
-                } = view;
-                let lists = [(&mut verdict.leaders, leader), (&mut verdict.owners, owner)];
-                for (list, name) in lists {
-                    if let Some(name) = name {
-                        note(list, name);
-                    }
-                }
-                if owner.is_some() {
-                    let (first, last) = epochs.entry(*era).or_insert((*epoch, *epoch));
-                    *first = (*first).min(*epoch);
-                    *last = (*last).max(*epoch);
+                note(&mut verdict.leaders, &mut led, &view.leader, view.term);
+                note(&mut verdict.owners, &mut owned, &view.owner, view.epoch);
+                if view.owner.is_some() {
+                    let epoch = view.epoch;
+                    let (first, last) = epochs.entry(view.era).or_insert((epoch, epoch));
+                    *first = (*first).min(epoch);
+                    *last = (*last).max(epoch);
                 }
             }
-            Seen::Frame { link } => note(&mut verdict.links, link),
+            Seen::Frame { link } if verdict.links.last() != Some(link) => {
+                verdict.links.push(link.clone());
+            }
+            Seen::Said { board, line } if line == LAPSED => {
+                *verdict.lapses.entry(board.clone()).or_default() += 1;
+            }
             _ => {}
         }
     }
@@ -286,6 +281,17 @@ fn places(records: &[Record], verdict: &mut Verdict) {
             verdict.links.join(", then ")
         ));
     }
+}
+
+/// Adds a name if it, or the number of its time, is another than before; who is not known changes nothing.
+fn note(names: &mut Vec<String>, before: &mut Option<u64>, name: &Option<String>, number: u64) {
+    let Some(name) = name else {
+        return;
+    };
+    if names.last() != Some(name) || *before != Some(number) {
+        names.push(name.clone());
+    }
+    *before = Some(number);
 }
 
 fn keep_limits(limits: &Limits, verdict: &mut Verdict) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::drill::trace::View;
 
 /// A trace that is written step by step, one millisecond after the other.
 #[derive(Default)]
@@ -269,4 +270,48 @@ fn many_violations_are_counted() {
     let violations = trace.verdict().violations;
     assert_eq!(violations.len(), MAX_TOLD + 1);
     assert_eq!(violations[MAX_TOLD], "two copies at once: 40 more");
+}
+
+#[test]
+fn who_leads_or_owns_anew_is_another() {
+    let view = |term, epoch| {
+        Seen::View(View {
+            leader: Some("alpha".into()),
+            owner: Some("beta".into()),
+            term,
+            epoch,
+            ..View::default()
+        })
+    };
+    let steady = Limits {
+        steady: true,
+        ..Limits::default()
+    };
+    let mut seen = trace();
+    seen.both(1, "one", 1).add(view(1, 1));
+    // Whoever is not known is not another.
+    seen.add(Seen::View(View::default())).add(view(1, 1));
+    assert_eq!(judge(&seen.records, &steady).violations, [""; 0]);
+    let verdict = judge(&seen.add(view(2, 1)).records, &steady);
+    assert_eq!(verdict.leaders, ["alpha", "alpha"]);
+    assert_eq!(verdict.violations.len(), 1, "{:?}", verdict.violations);
+    let verdict = judge(&seen.add(view(2, 2)).records, &steady);
+    assert_eq!(verdict.owners, ["beta", "beta"]);
+    assert_eq!(verdict.violations.len(), 2, "{:?}", verdict.violations);
+}
+
+#[test]
+fn leases_that_lapse_are_counted() {
+    let said = |board: &str, line: &str| Seen::Said {
+        board: board.into(),
+        line: line.into(),
+    };
+    let verdict = trace()
+        .both(1, "one", 1)
+        .add(said("alpha", "cluster: this board has a lease"))
+        .add(said("alpha", "cluster: this board has no lease"))
+        .add(said("alpha", "cluster: this board has a lease"))
+        .add(said("alpha", "cluster: this board has no lease"))
+        .is_well();
+    assert_eq!(verdict.lapses, [("alpha".to_string(), 2)].into());
 }

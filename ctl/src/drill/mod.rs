@@ -9,13 +9,15 @@
 //! ```
 //!
 //! A drill itself is a script of this tool's verbs (`scripts/drills`). Read [`trace`], then [`judge`], which is pure logic; [`client`], [`view`] and [`watch`], which
-//! make the trace; [`lane`] and [`page`], the report; [`failover`], the figures.
+//! make the trace; [`lane`], [`page`] and [`report`], the report; [`failover`] and [`cost`], the figures.
 
 mod client;
+mod cost;
 mod failover;
 mod judge;
 mod lane;
 mod page;
+mod report;
 mod trace;
 mod view;
 mod watch;
@@ -32,7 +34,6 @@ use serde::Serialize;
 use crate::lab::{LabWire, duration};
 use crate::report::{Answer, Failure};
 use judge::{Limits, Verdict};
-use page::Drill;
 use trace::View;
 use view::Viewer;
 
@@ -42,9 +43,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const NAME: Duration = Duration::from_secs(30);
 /// What was found, in the drill's folder.
 const VERDICT: &str = "verdict.json";
-/// What `scripts/drill` has to say of a drill, beside it: what it does, and why its script failed.
-const ABOUT: &str = "about.txt";
-const TROUBLE: &str = "trouble.txt";
+/// What boards spend on their cluster, beside it.
+const COST: &str = "cost.json";
 
 /// Watch a failure from outside, judge it, and show it.
 #[derive(Args)]
@@ -74,6 +74,7 @@ enum Verb {
     Follow(Follow),
     Judge(Judge),
     Failover(Failover),
+    Cost(CostOf),
     Page(Page),
     /// The watch's process, which `watch` starts.
     #[command(hide = true)]
@@ -189,6 +190,20 @@ struct Failover {
     folder: PathBuf,
 }
 
+/// Count what boards spend on their cluster, and leave it for `failover` to print. Their lab must count instructions: `hearth lab up`
+/// with --qemu-arg=-icount --qemu-arg=shift=0.
+#[derive(Args)]
+struct CostOf {
+    /// For how long.
+    #[arg(long = "for", value_name = "TIME", default_value = "20s", value_parser = duration)]
+    span: Duration,
+    #[command(flatten)]
+    of: Of,
+    /// Where it goes.
+    #[arg(env = "HEARTH_DRILL", long, value_name = "FOLDER")]
+    folder: PathBuf,
+}
+
 /// End the watch, and judge what was seen. The exit code is 1 if anything was as it may not be: two copies of the guest at once,
 /// an answer that was lost after it had come, or what is asked for here.
 #[derive(Args)]
@@ -199,7 +214,7 @@ struct Judge {
     /// The guest was to boot so often, its first boot included.
     #[arg(long, value_name = "N")]
     boots: Option<usize>,
-    /// One board was to own the guest, and one to lead, all the time.
+    /// One board was to own the guest, and one to lead, all the time and without a break.
     #[arg(long)]
     steady: bool,
     /// Where what was seen is.
@@ -233,7 +248,10 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
             .map_err(Failure::Trouble),
         Verb::Judge(verb) => judge(verb),
         Verb::Failover(verb) => measure(verb),
-        Verb::Page(verb) => page(verb).map(Answer::from).map_err(Failure::Trouble),
+        Verb::Cost(verb) => cost(verb).map(Answer::from).map_err(Failure::Trouble),
+        Verb::Page(verb) => report::write(&verb.folders, &verb.output)
+            .map(Answer::from)
+            .map_err(Failure::Trouble),
         Verb::Record => watch::record()
             .map(|()| Answer::from(Done("the watch has ended".into())))
             .map_err(Failure::Trouble),
@@ -341,12 +359,25 @@ fn measure(verb: &Failover) -> Result<Answer, Failure> {
     };
     let records = kill().map_err(Failure::Trouble)?;
     let mut figures = failover::figures(&records, guest);
+    if let Ok(text) = fs::read_to_string(verb.folder.join(COST)) {
+        let cost = serde_json::from_str(&text);
+        figures.add(cost.map_err(|error| Failure::Trouble(format!("{COST}: {error}")))?);
+    }
     let verdict = judge::judge(&records, &Limits::default());
     figures.over.extend(verdict.violations);
     match figures.over.is_empty() {
         true => Ok(Answer::from(figures)),
         false => Err(Failure::Found(Answer::from(figures))),
     }
+}
+
+fn cost(verb: &CostOf) -> Result<cost::Cost, String> {
+    let lab = crate::lab::choose(verb.of.lab.as_deref())?;
+    let cost = cost::count(&lab, verb.span)?;
+    let path = verb.folder.join(COST);
+    let text = serde_json::to_string(&cost).map_err(|error| error.to_string())?;
+    fs::write(&path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    Ok(cost)
 }
 
 /// How the cluster is.
@@ -431,80 +462,14 @@ impl fmt::Display for Verdict {
                 writeln!(f, "{what}: {}", list.join(", then "))?;
             }
         }
-        Ok(())
+        let times = self
+            .lapses
+            .iter()
+            .map(|(board, times)| format!("{board} {times}"));
+        let times: Vec<_> = times.collect();
+        match times.is_empty() {
+            true => writeln!(f, "leases that lapsed: none"),
+            false => writeln!(f, "leases that lapsed: {}", times.join(", ")),
+        }
     }
-}
-
-/// A report that was written.
-#[derive(Debug, Serialize)]
-struct Report {
-    /// The page.
-    page: PathBuf,
-    /// The drills that passed.
-    passed: usize,
-    /// All drills.
-    drills: Vec<Judged>,
-}
-
-/// A drill as the report's JSON has it.
-#[derive(Debug, Serialize)]
-struct Judged {
-    name: String,
-    passed: bool,
-    trouble: Option<String>,
-    #[serde(flatten)]
-    verdict: Verdict,
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (page, all) = (self.page.display(), self.drills.len());
-        write!(f, "{page}: {} of {all} drills passed", self.passed)
-    }
-}
-
-fn page(verb: &Page) -> Result<Report, String> {
-    let drills: Vec<_> = verb
-        .folders
-        .iter()
-        .map(|folder| read(folder))
-        .collect::<Result<_, _>>()?;
-    fs::write(&verb.output, page::page(&drills))
-        .map_err(|error| format!("cannot write {}: {error}", verb.output.display()))?;
-    let judged = |drill: Drill| Judged {
-        passed: drill.passed(),
-        name: drill.name,
-        trouble: drill.trouble,
-        verdict: drill.verdict,
-    };
-    let drills: Vec<_> = drills.into_iter().map(judged).collect();
-    Ok(Report {
-        page: verb.output.clone(),
-        passed: drills.iter().filter(|drill| drill.passed).count(),
-        drills,
-    })
-}
-
-/// A drill from its folder. One that failed early has no trace, or no verdict.
-fn read(folder: &Path) -> Result<Drill, String> {
-    let text = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
-    let name = folder.file_name().unwrap_or_default();
-    let trace = folder.join(watch::TRACE);
-    let records = match trace.exists() {
-        true => trace::read(&trace)?,
-        false => Vec::new(),
-    };
-    let verdict = match fs::read_to_string(folder.join(VERDICT)) {
-        Ok(text) => serde_json::from_str(&text)
-            .map_err(|error| format!("{}: {error}", folder.join(VERDICT).display()))?,
-        Err(_) => judge::judge(&records, &Limits::default()),
-    };
-    let trouble = text(TROUBLE).trim().to_string();
-    Ok(Drill {
-        name: name.to_string_lossy().into_owned(),
-        about: text(ABOUT).trim().to_string(),
-        trouble: (!trouble.is_empty()).then_some(trouble),
-        records,
-        verdict,
-    })
 }

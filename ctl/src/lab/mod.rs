@@ -112,6 +112,15 @@ pub fn capture(lab: &str, file: std::path::PathBuf) -> Result<(), String> {
     client::get::<protocol::Done>(lab, request).map(drop)
 }
 
+/// Types on a board's console.
+///
+/// # Errors
+/// Why the lab cannot.
+pub fn type_in(lab: &str, board: &str, text: &str) -> Result<(), String> {
+    let (board, text) = (board.to_string(), text.to_string());
+    client::get::<protocol::Done>(lab, protocol::Request::Type { board, text }).map(drop)
+}
+
 /// Pulls a board's plug.
 ///
 /// # Errors

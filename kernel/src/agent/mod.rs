@@ -22,7 +22,7 @@ use cluster_proto::node::Setup;
 use cluster_proto::package::Package;
 use cluster_proto::wire::auth::{ClusterKey, cluster_tag};
 use cluster_proto::wire::message::Role;
-use el2_hyp::arch::timer;
+use el2_hyp::arch::{config, timer};
 use el2_hyp::guest::Hardware;
 use el2_hyp::host::Network as _;
 use el2_hyp::lock::Mutex;
@@ -58,6 +58,8 @@ struct Told {
     term: u64,
     leads: bool,
     leased: bool,
+    /// How often guests were frozen for want of a lease.
+    freezes: u64,
 }
 
 static MEMBER: Mutex<Member> = Mutex::new(Member {
@@ -68,6 +70,7 @@ static MEMBER: Mutex<Member> = Mutex::new(Member {
         term: 0,
         leads: false,
         leased: false,
+        freezes: 0,
     },
 });
 
@@ -75,6 +78,8 @@ static MEMBER: Mutex<Member> = Mutex::new(Member {
 static IS_MEMBER: AtomicBool = AtomicBool::new(false);
 /// When the agent is due, by the counter.
 static DUE: AtomicU64 = AtomicU64::new(u64::MAX);
+/// What core 0 has spent here, in instructions, where they are counted.
+static SPENT: AtomicU64 = AtomicU64::new(0);
 
 /// Whether this board belongs to a cluster of several boards, which decides where guests run.
 pub fn is_member() -> bool {
@@ -140,7 +145,7 @@ fn capacity(hardware: Hardware) -> Capacity {
         Version::V2 => 2,
         Version::V3 => 3,
     };
-    let midr = el2_hyp::arch::config::midr();
+    let midr = config::midr();
     let parts = [midr, kind, timer::frequency()];
     let class = parts.iter().fold(0u32, |sum, part| {
         (sum.rotate_left(7) ^ (*part as u32)).wrapping_mul(0x9e37_79b1)
@@ -167,11 +172,20 @@ pub fn is_due() -> bool {
     guests::has_news() || next_event() <= timer::now() || datagram()
 }
 
-/// Core 0 does what is due. No lock is held.
+/// Core 0 does what is due, and counts what that costs. No lock is held.
 pub fn serve(host: &CoreHost) {
     let Some(network) = net::network() else {
         return;
     };
+    let before = config::el2_instructions();
+    take_turn(host, network);
+    if let Some((before, after)) = before.zip(config::el2_instructions()) {
+        // The hardware counts modulo 2^32.
+        SPENT.fetch_add(after.wrapping_sub(before).into(), Ordering::Relaxed);
+    }
+}
+
+fn take_turn(host: &CoreHost, network: &'static net::Network) {
     let member = &mut *MEMBER.lock();
     let view = network.view(host);
     let mut hands = Hands {
@@ -208,6 +222,7 @@ fn tell(agent: &BoardAgent, told: &mut Told) {
         term: node.term().0,
         leads,
         leased: node.lease().holds(now()),
+        freezes: node.counters().freezes,
     };
     if seen == *told {
         return;
@@ -222,12 +237,13 @@ fn tell(agent: &BoardAgent, told: &mut Told) {
             _ => info!("cluster: nobody leads"),
         }
     }
-    if seen.leased != before.leased {
-        if seen.leased {
-            info!("cluster: this board has a lease");
-        } else {
-            info!("cluster: this board has no lease");
-        }
+    // A lease may have ended and begun again within one turn.
+    let lapsed = before.leased && (!seen.leased || seen.freezes != before.freezes);
+    if lapsed {
+        info!("cluster: this board has no lease");
+    }
+    if seen.leased && (lapsed || !before.leased) {
+        info!("cluster: this board has a lease");
     }
 }
 
@@ -248,4 +264,11 @@ pub fn tell_status() {
         counters.stranger + counters.noise,
         counters.freezes,
     );
+    match SPENT.load(Ordering::Relaxed) {
+        0 => info!("status: cluster: what it takes of core 0 is not counted"),
+        spent => info!(
+            "status: cluster: has taken {spent} instructions of core 0 by {} us",
+            now().0
+        ),
+    }
 }
