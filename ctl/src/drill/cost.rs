@@ -119,9 +119,21 @@ pub fn count(lab: &str, span: Duration) -> Result<Cost, String> {
     costs.reduce(worse).ok_or("the lab has no boards".into())
 }
 
+/// The number behind everything that has happened: a lab tells it part by part.
+fn end_of_journal(lab: &str) -> Result<u64, String> {
+    let mut next = 0;
+    loop {
+        let journal = lab::events(lab, next)?;
+        next = journal.next;
+        if journal.happened.is_empty() {
+            return Ok(next);
+        }
+    }
+}
+
 /// What each board has counted so far.
 fn ask(lab: &str, boards: &[String]) -> Result<Vec<[(u64, u64); 2]>, String> {
-    let mut next = lab::events(lab, 0)?.next;
+    let mut next = end_of_journal(lab)?;
     for board in boards {
         lab::type_in(lab, board, STATUS)?;
     }
