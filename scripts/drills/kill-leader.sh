@@ -8,17 +8,15 @@ hearth lab up three.toml --smp 1 --memory 512
 hearth drill watch web --service 10.7.0.11:7007
 hearth drill until web --members 3 --running --led
 
-# If the leader owns the guest, the guest moves first, so that only one thing happens at a time.
-leader=$(hearth drill leader)
-if [ "$(hearth drill owner web)" = "$leader" ]; then
+# As long as the leader owns the guest, the guest moves first, so that only one thing happens at a time.
+boots=1
+while leader=$(hearth drill leader) && [ "$(hearth drill owner web)" = "$leader" ]; do
     hearth lab kill "$leader"
     hearth drill until web --running --not-owner "$leader" --led
     hearth lab restart "$leader"
     hearth drill until web --members 3 --running --led
-    leader=$(hearth drill leader)
-fi
-boots=1
-[ "$(hearth drill owner web)" != "$leader" ] || boots=2
+    boots=$((boots + 1))
+done
 hearth lab kill "$leader"
 hearth drill until web --running --led --not-leader "$leader"
 sleep 2
@@ -26,4 +24,4 @@ sleep 2
 hearth lab restart "$leader"
 hearth drill until web --members 3 --running --led
 sleep 2
-hearth drill judge --stall 4s
+hearth drill judge --stall 4s --boots "$boots"

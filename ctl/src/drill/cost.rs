@@ -80,10 +80,10 @@ impl Count {
     }
 }
 
-/// The first two numbers of a text.
+/// The first number of a text and the last.
 fn numbers(text: &str) -> Option<(u64, u64)> {
     let mut numbers = text.split(' ').filter_map(|word| word.parse().ok());
-    Some((numbers.next()?, numbers.next()?))
+    Some((numbers.next()?, numbers.next_back()?))
 }
 
 /// What was spent between two counts.

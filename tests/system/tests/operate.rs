@@ -108,7 +108,10 @@ fn a_guest_comes_and_goes_while_boards_run() {
     let answer = operator.good(&["lab", "send", SERVICE, "41"]);
     assert!(answer.contains(" 41"), "{answer}");
     let list = operator.good(&["guest", "list"]);
-    assert!(list.contains("\nlate ") && list.contains("\nweb "), "{list}");
+    assert!(
+        list.contains("\nlate ") && list.contains("\nweb "),
+        "{list}"
+    );
 
     // It runs, so it cannot be deleted.
     let refused = operator.run(&["guest", "delete", "late"]);
@@ -121,7 +124,11 @@ fn a_guest_comes_and_goes_while_boards_run() {
     let list = operator.good(&["guest", "list"]);
     assert!(!list.contains("late"), "{list}");
     // The other one was left alone, on the first boot that it had.
-    assert!(operator.good(&["lab", "send", "10.7.0.11:7007", "1"]).contains(" 1 1"));
+    assert!(
+        operator
+            .good(&["lab", "send", "10.7.0.11:7007", "1"])
+            .contains(" 1 1")
+    );
 
     operator.good(&["down"]);
     let gone = operator.run(&["status"]);
