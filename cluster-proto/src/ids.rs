@@ -53,6 +53,10 @@ quantity! {
     Tenure(u64)
 }
 quantity! {
+    /// Which move of a guest: the log index of the decree that ordered it. Zero is no move.
+    MoveId(u64)
+}
+quantity! {
     /// A moment on one board's own clock, in microseconds since an arbitrary start.
     Micros(u64)
 }

@@ -2,7 +2,7 @@
 
 use crate::ids::{BoardId, GuestId};
 use crate::ledger::Ledger;
-use crate::ledger::types::{Board, Guest, Phase, Reason, VolumeKind, Wanted};
+use crate::ledger::types::{Board, Guest, Move, Phase, Reason, VolumeKind, Wanted};
 
 /// What keeps a guest from a board, or does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,6 +68,12 @@ pub struct Why<const B: usize> {
     pub reason: Reason,
     /// How often it failed since it last ran for long; it is tried again after a pause that grows with it.
     pub failures: u8,
+    /// The move under way, if there is one.
+    pub moving: Option<Move>,
+    /// How many moves were given up since it last changed its place; the next one is tried after a pause that grows with it.
+    pub stays: u8,
+    /// Why the last of them was given up.
+    pub stay: Reason,
     /// Where it would go now, if it had no owner.
     pub choice: Choice,
     /// What keeps it from each board, by number.
@@ -89,6 +95,9 @@ pub fn why<const B: usize, const G: usize, const D: usize>(
         owner: (guest.phase != Phase::Unowned).then_some(guest.owner),
         reason: guest.reason,
         failures: guest.failures,
+        moving: guest.moving.clone(),
+        stays: guest.stays,
+        stay: guest.stay,
         choice: choose(ledger, id),
         // B is at most 64.
         verdicts: core::array::from_fn(|board| verdict(ledger, id, BoardId(board as u8))),
@@ -96,12 +105,12 @@ pub fn why<const B: usize, const G: usize, const D: usize>(
     })
 }
 
-/// Memory of a board's guests, in MiB.
+/// Memory of a board's guests, and of those that are being moved there, in MiB.
 fn used<const B: usize, const G: usize, const D: usize>(
     ledger: &Ledger<B, G, D>,
     board: BoardId,
 ) -> u32 {
-    ledger.owned_by(board).fold(0, |sum, (_, _, guest)| {
+    ledger.bound_to(board).fold(0, |sum, (_, _, guest)| {
         sum.saturating_add(guest.spec.memory_mib)
     })
 }
@@ -176,14 +185,11 @@ pub fn verdict<const B: usize, const G: usize, const D: usize>(
     let company = |other: &(GuestId, crate::ids::Epoch, &Guest)| {
         other.0 != id && guest.spec.apart != 0 && other.2.spec.apart == guest.spec.apart
     };
-    if let Some(other) = ledger.owned_by(board).find(company) {
+    if let Some(other) = ledger.bound_to(board).find(company) {
         return Verdict::Apart(other.0);
     }
-    let own = if guest.phase != Phase::Unowned && guest.owner == board {
-        guest.spec.memory_mib
-    } else {
-        0
-    };
+    let counted = ledger.bound_to(board).any(|other| other.0 == id);
+    let own = if counted { guest.spec.memory_mib } else { 0 };
     let left = entry
         .capacity
         .memory_mib
@@ -218,6 +224,43 @@ pub fn choose<const B: usize, const G: usize, const D: usize>(
     displace(ledger, id).map_or(Choice::Nowhere, |(board, guest)| {
         Choice::Displace(board, guest)
     })
+}
+
+/// What keeps guest `id` from going on on `board` as it is now, or how well it would fit: as [`verdict`] says, and a guest that runs
+/// cannot leave its board's class.
+#[must_use]
+pub fn verdict_live<const B: usize, const G: usize, const D: usize>(
+    ledger: &Ledger<B, G, D>,
+    id: GuestId,
+    board: BoardId,
+) -> Verdict {
+    let class = |board: BoardId| ledger.board(board).map(|entry| entry.capacity.class);
+    let owner = ledger.guest(id).map(|guest| guest.owner);
+    match (verdict(ledger, id, board), class(board)) {
+        (Verdict::Fits { .. }, Some(there)) if owner.and_then(class) != Some(there) => {
+            Verdict::Class(there)
+        }
+        (verdict, _) => verdict,
+    }
+}
+
+/// Where guest `id` should go on, if it is to leave its board while it runs: the board that would have the most memory left, the lowest number
+/// among equals. Nobody is displaced for that.
+#[must_use]
+pub fn choose_live<const B: usize, const G: usize, const D: usize>(
+    ledger: &Ledger<B, G, D>,
+    id: GuestId,
+) -> Option<BoardId> {
+    let owner = ledger.guest(id)?.owner;
+    let mut best: Option<(u32, BoardId)> = None;
+    for (board, _) in ledger.boards().filter(|(board, _)| *board != owner) {
+        if let Verdict::Fits { left } = verdict_live(ledger, id, board)
+            && best.is_none_or(|(most, _)| left > most)
+        {
+            best = Some((left, board));
+        }
+    }
+    best.map(|(_, board)| board)
 }
 
 /// Whether guest `id` could run where it is not now: on a board other than `from`, without displacing anybody.
@@ -265,7 +308,10 @@ fn victims<const B: usize, const G: usize, const D: usize>(
     let must = |other: &Guest| guest.spec.apart != 0 && other.spec.apart == guest.spec.apart;
     let lower = |other: &Guest| other.spec.priority < guest.spec.priority;
     let others = || ledger.owned_by(board).filter(move |other| other.0 != id);
-    if others().any(|(_, _, other)| must(other) && !lower(other)) {
+    // One that is still on its way cannot be told to leave.
+    let arrives = |other: &Guest| other.owner != board;
+    let mut bound = ledger.bound_to(board).filter(|other| other.0 != id);
+    if bound.any(|(_, _, other)| must(other) && (!lower(other) || arrives(other))) {
         return None;
     }
     let forced = others().filter(|(_, _, other)| must(other));

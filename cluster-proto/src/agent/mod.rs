@@ -13,7 +13,7 @@ mod tests;
 
 use heapless::Deque;
 
-use crate::ids::{Epoch, GuestId, Micros};
+use crate::ids::{BoardId, Epoch, GuestId, Micros, MoveId};
 use crate::ledger::Ledger;
 use crate::ledger::types::{Digest, Reason};
 use crate::node::{CopyState, Effect, Journal, Local, Node, Setup, Sink};
@@ -33,7 +33,8 @@ pub trait Hands<const B: usize, const G: usize, const D: usize>: Store {
     /// Makes a journal's record durable; it is when this returns. Only a node with a journal asks for it.
     fn persist(&mut self, place: Journal, record: &[u8]);
 
-    /// Begins to start a guest, whose images are all here, as `ledger` describes it. [`Agent::local`] tells how that ends. If it is refused, there is no copy.
+    /// Begins to start a guest, as `ledger` describes it: from its images, which are all here, or from the copy that move `arrived` brought.
+    /// [`Agent::local`] tells how that ends. If it is refused, there is no copy, and what arrived is dropped.
     ///
     /// # Errors
     /// Why it cannot.
@@ -41,13 +42,25 @@ pub trait Hands<const B: usize, const G: usize, const D: usize>: Store {
         &mut self,
         guest: GuestId,
         epoch: Epoch,
+        arrived: Option<MoveId>,
         ledger: &Ledger<B, G, D>,
     ) -> Result<(), Reason>;
+
+    /// Begins to copy a running guest to board `to`. [`Agent::local`] tells how that ends: [`Local::Ready`] or [`Local::Stays`]. A copy
+    /// that is destroyed ends it too.
+    fn send_guest(&mut self, guest: GuestId, epoch: Epoch, id: MoveId, to: BoardId);
+
+    /// Ends a move, if it has not ended; a copy that was stopped for it goes on, unless it is frozen.
+    fn abandon_move(&mut self, guest: GuestId, epoch: Epoch, id: MoveId);
+
+    /// A copy that was stopped for its hand-over is in epoch `to` from here on, and is frozen. Its move is over. If it has ended meanwhile,
+    /// [`Agent::local`] says so in the new epoch.
+    fn renew(&mut self, guest: GuestId, from: Epoch, to: Epoch);
 
     /// Stops a copy's processors at once, also one that is still starting.
     fn freeze(&mut self, guest: GuestId, epoch: Epoch);
 
-    /// Lets a frozen copy go on.
+    /// Lets a frozen copy go on; one that is stopped for its hand-over only when its move is over.
     fn resume(&mut self, guest: GuestId, epoch: Epoch);
 
     /// Destroys a copy; [`Agent::local`] says when it is gone.
@@ -83,6 +96,7 @@ pub trait Hands<const B: usize, const G: usize, const D: usize>: Store {
 struct Pending {
     epoch: Epoch,
     frozen: bool,
+    arrived: Option<MoveId>,
 }
 
 /// What came beside the protocol, until the node has done with the datagram.
@@ -124,14 +138,27 @@ impl<H: Hands<B, G, D>, const B: usize, const G: usize, const D: usize> Sink
                 }
             }
             Effect::Persist { place, record } => self.hands.persist(place, record),
-            Effect::Start { guest, epoch } => {
+            Effect::Start {
+                guest,
+                epoch,
+                arrived,
+            } => {
                 if let Some(slot) = self.pending.get_mut(guest.at()) {
                     *slot = Some(Pending {
                         epoch,
                         frozen: false,
+                        arrived,
                     });
                 }
             }
+            Effect::Move {
+                guest,
+                epoch,
+                id,
+                to,
+            } => self.hands.send_guest(guest, epoch, id, to),
+            Effect::Abandon { guest, epoch, id } => self.hands.abandon_move(guest, epoch, id),
+            Effect::Renew { guest, from, to } => self.hands.renew(guest, from, to),
             Effect::Freeze { guest, epoch } => match self.waiting(guest, epoch) {
                 Some(pending) => pending.frozen = true,
                 None => self.hands.freeze(guest, epoch),
@@ -285,7 +312,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         for at in 0..G {
             if let Some(pending) = self.pending[at].filter(|pending| !pending.frozen) {
                 // G is a small capacity, far below 65,536.
-                self.try_start(GuestId(at as u16), pending.epoch, hands);
+                self.try_start(GuestId(at as u16), pending, hands);
             }
         }
         self.images.give_up_hope(self.now);
@@ -296,14 +323,17 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.publish_permits(hands);
     }
 
-    /// Starts a guest whose images are here, or sees to it that the next one comes.
-    fn try_start<H: Hands<B, G, D>>(&mut self, guest: GuestId, epoch: Epoch, hands: &mut H) {
+    /// Starts a guest whose images are here, or sees to it that the next one comes. What arrived waits for none: the board took it with all that it needs.
+    fn try_start<H: Hands<B, G, D>>(&mut self, guest: GuestId, pending: Pending, hands: &mut H) {
+        let (epoch, arrived) = (pending.epoch, pending.arrived);
         let ledger = self.node.ledger();
         let stands = ledger.guest(guest).is_some() && ledger.epoch(guest) == epoch;
-        let outcome = match images::first_missing(ledger, guest, hands) {
+        let missing = || images::first_missing(ledger, guest, hands);
+        let missing = if arrived.is_none() { missing() } else { None };
+        let outcome = match missing {
             // The ledger has gone on; what it says now comes as an effect.
             _ if !stands => Err(Reason::StartFailed),
-            None => hands.start(guest, epoch, ledger),
+            None => hands.start(guest, epoch, arrived, ledger),
             Some(digest) => match self.want_image(&digest, hands) {
                 Ok(()) => return,
                 Err(_) => Err(Reason::StartFailed),

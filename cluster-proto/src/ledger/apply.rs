@@ -3,7 +3,7 @@
 
 use super::types::{
     Answered, Decree, Denied, Entry, Event, Guest, GuestSpec, Happening, Image, Observation,
-    Operation, Outcome, Phase, Reason, RequestId, Volume, VolumeKind, Wanted,
+    Operation, Origin, Outcome, Phase, Reason, RequestId, Volume, VolumeKind, Wanted,
 };
 use super::{Ledger, Place};
 use crate::ids::{BoardId, Epoch, GuestId, Incarnation, Index, Tenure, VolumeId};
@@ -70,6 +70,19 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
                 reason,
             } => self.retire(*guest, *epoch, *reason),
             Decree::Observe { guest, epoch, seen } => self.observe(*guest, *epoch, seen),
+            Decree::Send {
+                guest,
+                epoch,
+                to,
+                tenure,
+                reason,
+            } => self.send(*guest, *epoch, (*to, *tenure), *reason),
+            Decree::Hand {
+                guest,
+                epoch,
+                complete,
+                reason,
+            } => self.hand(*guest, *epoch, *complete, *reason),
             Decree::Operate { id, operation } => {
                 let outcome = match self.answer(id) {
                     Some(answered) => answered.outcome.clone(),
@@ -99,7 +112,13 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         })
     }
 
-    fn note(&mut self, what: Happening, reason: Reason, board: BoardId, guest: Option<GuestId>) {
+    pub(super) fn note(
+        &mut self,
+        what: Happening,
+        reason: Reason,
+        board: BoardId,
+        guest: Option<GuestId>,
+    ) {
         let epoch = guest.map_or(Epoch(0), |guest| self.epoch(guest));
         self.events.push(Event {
             index: self.index,
@@ -129,11 +148,15 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             else {
                 continue;
             };
+            // at is below G, a small capacity.
+            let id = GuestId(at as u16);
             if guest.phase != Phase::Unowned && guest.owner == board && guest.tenure == tenure {
                 guest.phase = Phase::Unowned;
                 guest.reason = reason;
-                // at is below G, a small capacity.
-                self.note(Happening::Left, reason, board, Some(GuestId(at as u16)));
+                guest.moving = None;
+                self.note(Happening::Left, reason, board, Some(id));
+            } else if guest.moving.as_ref().is_some_and(|order| order.to == board) {
+                self.stay(id, Reason::DestinationLost);
             }
         }
     }
@@ -156,6 +179,7 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         place.epoch = Epoch(epoch.0 + 1);
         (guest.phase, guest.owner, guest.tenure, guest.reason) =
             (Phase::Starting, board, tenure, reason);
+        (guest.origin, guest.stays, guest.stay) = (Origin::Fresh {}, 0, Reason::None);
         self.note(Happening::Owned, reason, board, Some(id));
     }
 
@@ -169,6 +193,7 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         if place.epoch == epoch && matches!(guest.phase, Phase::Starting | Phase::Running) {
             guest.phase = Phase::Leaving;
             guest.reason = reason;
+            guest.moving = None;
             let owner = guest.owner;
             self.note(Happening::Leaving, reason, owner, Some(id));
         }
@@ -195,12 +220,25 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             Observation::Gone { reason } => {
                 let asked = guest.phase == Phase::Leaving;
                 guest.phase = Phase::Unowned;
+                guest.moving = None;
                 if !asked {
                     guest.failures = guest.failures.saturating_add(1);
                     guest.reason = *reason;
                 }
                 let reason = guest.reason;
                 self.note(Happening::Left, reason, owner, Some(id));
+            }
+            Observation::Stays {
+                id: given_up,
+                reason,
+            } => {
+                if guest
+                    .moving
+                    .as_ref()
+                    .is_some_and(|order| order.id == *given_up)
+                {
+                    self.stay(id, *reason);
+                }
             }
         }
     }
@@ -222,6 +260,8 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             Operation::CreateVolume { volume } => self.create_volume(volume),
             Operation::DeleteVolume { volume } => self.delete_volume(*volume),
             Operation::HoldImage { image } => self.hold_image(image),
+            Operation::Migrate { guest, to } => self.migrate(*guest, *to),
+            Operation::CancelMove { guest } => self.cancel_move(*guest),
         };
         match result {
             Ok(number) => Outcome::Done { number },
@@ -274,6 +314,10 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             tenure: Tenure(0),
             failures: 0,
             reason: Reason::None,
+            origin: Origin::Fresh {},
+            moving: None,
+            stays: 0,
+            stay: Reason::None,
         });
         // G is a small capacity, far below 65,536.
         Ok(at as u16)
@@ -302,7 +346,7 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             return Err(Denied::Unknown);
         };
         guest.wanted = wanted;
-        guest.failures = 0;
+        (guest.failures, guest.stays) = (0, 0);
         if wanted == Wanted::Stopped {
             let epoch = self.epoch(id);
             self.retire(id, epoch, Reason::Operator);

@@ -1,10 +1,12 @@
 //! The replicated state: boards, guests, volumes, images, events, and who votes.
 //!
-//! [`types`] says what there is, [`apply`] how a decree changes it, [`page`] how it travels. The ledger is a pure function of
+//! [`types`] says what there is, [`decree`] in which steps it changes, [`apply`] how each changes it, [`page`] how it travels. The ledger is a pure function of
 //! its first state and the decrees; it knows no clock.
 
 pub mod apply;
+pub mod decree;
 mod images;
+mod moves;
 pub mod page;
 mod seats;
 pub mod types;
@@ -197,6 +199,14 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
     pub fn owned_by(&self, board: BoardId) -> impl Iterator<Item = (GuestId, Epoch, &Guest)> {
         self.guests()
             .filter(move |(_, _, guest)| guest.phase != Phase::Unowned && guest.owner == board)
+    }
+
+    /// The guests that need room on `board`: those that it owns and those that are being moved there.
+    pub fn bound_to(&self, board: BoardId) -> impl Iterator<Item = (GuestId, Epoch, &Guest)> {
+        self.guests().filter(move |(_, _, guest)| {
+            let arrives = guest.moving.as_ref().is_some_and(|order| order.to == board);
+            arrives || (guest.phase != Phase::Unowned && guest.owner == board)
+        })
     }
 
     /// What became of a command, if it is remembered.

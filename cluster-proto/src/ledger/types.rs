@@ -2,8 +2,9 @@
 
 use heapless::String;
 
+pub use super::decree::{Decree, Entry, Observation};
 pub use super::seats::Seats;
-use crate::ids::{BoardId, BoardSet, Epoch, GuestId, Incarnation, Index, Tenure, VolumeId};
+use crate::ids::{BoardId, BoardSet, Epoch, GuestId, Incarnation, Index, MoveId, Tenure, VolumeId};
 use crate::wire::codec::{choice, record, tagged};
 
 /// A name of a board, guest or volume: at most 63 bytes of UTF-8, as in a manifest.
@@ -103,6 +104,35 @@ record! {
     }
 }
 
+tagged! {
+    /// How the present owner came by its copy in the present epoch.
+    Origin {
+        /// It starts the guest from its images.
+        0 => Fresh {},
+        /// The owner before handed it over; it goes on from the copy that this move brought.
+        1 => Arrived {
+            /// Which move.
+            id: MoveId,
+        },
+        /// The same owner had it in the epoch before, asked for a hand-over, and was told to keep it.
+        2 => Kept {},
+    }
+}
+
+record! {
+    /// A move under way: the guest's owner copies it to another board while it runs.
+    Move {
+        /// Which move.
+        id: MoveId,
+        /// The destination.
+        to: BoardId,
+        /// In which tenure of the destination.
+        tenure: Tenure,
+        /// Why.
+        reason: Reason,
+    }
+}
+
 record! {
     /// A guest.
     Guest {
@@ -120,6 +150,14 @@ record! {
         failures: u8,
         /// Why it last changed its place.
         reason: Reason,
+        /// How its owner came by it.
+        origin: Origin,
+        /// The move under way, if there is one; only while it runs.
+        moving: Option<Move>,
+        /// How many moves were given up since it last changed its place, or since the operator touched it.
+        stays: u8,
+        /// Why the last of them was given up.
+        stay: Reason,
     }
 }
 
@@ -190,6 +228,14 @@ choice! {
         Crashed = 10,
         /// It no longer answers.
         Hung = 11,
+        /// It wrote to its memory faster than the memory could be copied.
+        NotConverged = 12,
+        /// The destination would not take it.
+        DestinationRefused = 13,
+        /// The destination is no longer in the cluster, or no longer answers.
+        DestinationLost = 14,
+        /// Its board cannot move guests while they run.
+        CannotMove = 15,
     }
 }
 
@@ -216,6 +262,12 @@ choice! {
         Left = 8,
         /// An operator changed something.
         Ordered = 9,
+        /// A guest is to be moved to a board while it runs.
+        Moving = 10,
+        /// A guest was handed over to a board, which goes on with the copy that arrived.
+        Handed = 11,
+        /// A move was given up, and the guest stays with its owner.
+        Stayed = 12,
     }
 }
 
@@ -260,6 +312,18 @@ choice! {
         Behind = 8,
         /// A voter is neither heard nor said to be lost: nobody knows what it remembers.
         Unaccounted = 9,
+        /// It does not run, or not yet.
+        NotRunning = 10,
+        /// A local volume keeps it on its board.
+        LocalVolume = 11,
+        /// That board cannot run it, or no other board can.
+        NoBoard = 12,
+        /// It is on that board.
+        AlreadyThere = 13,
+        /// It is being moved to another board.
+        Moving = 14,
+        /// It is not being moved.
+        NotMoving = 15,
     }
 }
 
@@ -358,103 +422,17 @@ tagged! {
             /// Which.
             image: Image,
         },
-    }
-}
-
-tagged! {
-    /// What an owner saw of its copy.
-    Observation {
-        /// It runs.
-        0 => Running {},
-        /// There is no copy any more.
-        1 => Gone {
-            /// Why.
-            reason: Reason,
-        },
-    }
-}
-
-tagged! {
-    /// One step of the ledger. Each says what it expects, and does nothing when that does not hold.
-    Decree {
-        /// The first of a term.
-        0 => Begin {},
-        /// Who votes from here on.
-        1 => Configure {
-            /// The seats.
-            seats: Seats,
-            /// Where the configuration before this one stands, which is committed.
-            previous: Index,
-            /// Whose seat is vacated or taken.
-            board: BoardId,
-        },
-        /// Lets a board in. Its tenure is this decree's index.
-        2 => Join {
-            /// Which.
-            board: BoardId,
-            /// Which life of it.
-            incarnation: Incarnation,
-            /// How far that life knew the ledger.
-            after: Index,
-            /// What it has.
-            capacity: Capacity,
-        },
-        /// Ends a tenure.
-        3 => Fence {
-            /// Whose.
-            board: BoardId,
-            /// Which.
-            tenure: Tenure,
-            /// Why.
-            reason: Reason,
-        },
-        /// Names an owner; the ownership epoch grows by one.
-        4 => Place {
+        /// Moves a running guest to another board while it runs.
+        10 => Migrate {
             /// Which guest.
             guest: GuestId,
-            /// The epoch before.
-            epoch: Epoch,
-            /// The owner.
-            board: BoardId,
-            /// In which of its tenures.
-            tenure: Tenure,
-            /// Why.
-            reason: Reason,
+            /// Where to; none: to the board that suits it best.
+            to: Option<BoardId>,
         },
-        /// Asks the owner to destroy its copy, so that the guest may go elsewhere.
-        5 => Retire {
+        /// Ends a guest's move; the guest stays.
+        11 => CancelMove {
             /// Which guest.
             guest: GuestId,
-            /// In which epoch.
-            epoch: Epoch,
-            /// Why.
-            reason: Reason,
         },
-        /// What the owner saw.
-        6 => Observe {
-            /// Which guest.
-            guest: GuestId,
-            /// In which epoch.
-            epoch: Epoch,
-            /// What.
-            seen: Observation,
-        },
-        /// What an operator ordered.
-        7 => Operate {
-            /// Which command.
-            id: RequestId,
-            /// What.
-            operation: Operation,
-        },
-    }
-}
-
-record! {
-    /// A decree in its place in the log.
-    Entry {
-        /// The term of the leader who proposed it.
-        term: crate::ids::Term,
-        /// What.
-        decree: Decree,
     }
 }

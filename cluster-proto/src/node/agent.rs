@@ -1,9 +1,9 @@
 //! This board's copies of guests: brought in line with the ledger, frozen by the clock alone, and only then let go on when the ledger confirms.
 
-use super::state::Copy;
+use super::copy::Copy;
 use super::{CopyState, Effect, Node, Sink};
-use crate::ids::{BoardId, Epoch, GuestId, Tenure};
-use crate::ledger::types::{Guest, Observation, Phase, Reason};
+use crate::ids::{BoardId, Epoch, GuestId, MoveId, Tenure};
+use crate::ledger::types::{Guest, Move, Observation, Origin, Phase, Reason};
 use crate::limits::REPORT_GAP;
 use crate::wire::auth::Authenticator;
 use crate::wire::message::{JoinMe, Message, Report, Role};
@@ -52,14 +52,20 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             }
             // G is a small capacity, far below 65,536.
             let id = GuestId(at as u16);
-            let epoch = place.epoch;
-            let ours = place
-                .guest
-                .as_ref()
-                .filter(|guest| self.is_ours(guest, tenure))
-                .map(|guest| guest.phase);
-            self.tend_copy(id, epoch, ours, tenure, (holds, confirmed), out);
+            let guest = place.guest.as_ref();
+            let guest = guest.filter(|guest| self.is_ours(guest, tenure));
+            let charge = Charge {
+                epoch: place.epoch,
+                tenure,
+                phase: guest.map(|guest| guest.phase),
+                origin: guest.map_or(Origin::Fresh {}, |guest| guest.origin.clone()),
+                order: guest.and_then(|guest| guest.moving.clone()),
+                holds,
+                confirmed,
+            };
+            self.tend_copy(id, &charge, out);
             self.report_copy(id, out);
+            self.ask_for_hand_over(id, out);
         }
     }
 
@@ -70,17 +76,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             && tenure.0 != 0
     }
 
-    fn tend_copy(
-        &mut self,
-        id: GuestId,
-        epoch: Epoch,
-        ours: Option<Phase>,
-        tenure: Tenure,
-        (holds, confirmed): (bool, bool),
-        out: &mut dyn Sink,
-    ) {
+    fn tend_copy(&mut self, id: GuestId, charge: &Charge, out: &mut dyn Sink) {
+        self.renew_copy(id, charge, out);
         let copy = &mut self.copies[id.at()];
-        let current = ours.is_some() && copy.epoch == epoch && copy.tenure == tenure;
+        let current =
+            charge.phase.is_some() && copy.epoch == charge.epoch && copy.tenure == charge.tenure;
         #[cfg(feature = "mutations")]
         let current = if self.mutation == Some(super::Mutation::EpochIgnored)
             && copy.state != CopyState::None
@@ -91,23 +91,15 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             current
         };
         match copy.state {
-            CopyState::None if ours.is_some() && !(current && copy.seen.is_some()) => {
+            CopyState::None if charge.phase.is_some() && !(current && copy.seen.is_some()) => {
                 if !current {
                     *copy = Copy {
-                        epoch,
-                        tenure,
+                        epoch: charge.epoch,
+                        tenure: charge.tenure,
                         ..Copy::NONE
                     };
                 }
-                if ours == Some(Phase::Leaving) {
-                    copy.seen = Some(Observation::Gone {
-                        reason: Reason::Operator,
-                    });
-                    copy.report_at = self.now;
-                } else if holds {
-                    copy.state = CopyState::Starting;
-                    out.emit(Effect::Start { guest: id, epoch });
-                }
+                self.begin_copy(id, charge, out);
             }
             CopyState::None => {
                 if !current {
@@ -115,22 +107,45 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 }
             }
             CopyState::Starting | CopyState::Running
-                if !current || ours == Some(Phase::Leaving) =>
+                if !current || charge.phase == Some(Phase::Leaving) =>
             {
-                copy.state = CopyState::Going;
-                copy.seen = None;
-                out.emit(Effect::Destroy {
-                    guest: id,
-                    epoch: copy.epoch,
-                });
+                let epoch = copy.epoch;
+                copy.go();
+                out.emit(Effect::Destroy { guest: id, epoch });
             }
             CopyState::Starting | CopyState::Running => {
-                if copy.frozen && confirmed {
+                if copy.frozen && charge.confirmed && copy.asked.is_none() {
                     copy.frozen = false;
-                    out.emit(Effect::Resume { guest: id, epoch });
+                    out.emit(Effect::Resume {
+                        guest: id,
+                        epoch: copy.epoch,
+                    });
                 }
+                self.tend_move(id, charge.order.as_ref(), out);
             }
             CopyState::Going => {}
+        }
+    }
+
+    /// There is no copy of a guest that the ledger gives to this board.
+    fn begin_copy(&mut self, id: GuestId, charge: &Charge, out: &mut dyn Sink) {
+        let copy = &mut self.copies[id.at()];
+        let gone = match (charge.phase, &charge.origin) {
+            (Some(Phase::Leaving), _) => Some(Reason::Operator),
+            // The copy that it was to keep ended before the ledger said so.
+            (_, Origin::Kept {}) => Some(Reason::Crashed),
+            _ => None,
+        };
+        if let Some(reason) = gone {
+            copy.seen = Some(Observation::Gone { reason });
+            copy.report_at = self.now;
+        } else if charge.holds {
+            copy.state = CopyState::Starting;
+            out.emit(Effect::Start {
+                guest: id,
+                epoch: charge.epoch,
+                arrived: charge.arrived(),
+            });
         }
     }
 
@@ -144,10 +159,17 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let known = self.ledger.guest(id).is_none_or(|guest| {
             self.ledger.epoch(id) != epoch
                 || guest.phase == Phase::Unowned
-                || (guest.phase != Phase::Starting && seen == Observation::Running {})
+                || match &seen {
+                    Observation::Running {} => guest.phase != Phase::Starting,
+                    Observation::Gone { .. } => false,
+                    Observation::Stays { id, .. } => {
+                        guest.moving.as_ref().is_none_or(|order| order.id != *id)
+                    }
+                }
         });
         if known {
-            if seen == (Observation::Running {}) {
+            // That a copy is gone stays remembered: it is not to be begun again in this epoch.
+            if !matches!(seen, Observation::Gone { .. }) {
                 self.copies[id.at()].seen = None;
             }
             return;
@@ -187,7 +209,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             return;
         }
         copy.state = CopyState::None;
-        copy.frozen = false;
+        (copy.frozen, copy.moving, copy.asked) = (false, None, None);
         if copy.tenure.0 == 0 {
             // It belonged to a history that is over: nobody is to be told.
             self.stirred = true;
@@ -200,8 +222,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     pub(super) fn destroy_copies(&mut self, out: &mut dyn Sink) {
         for at in 0..G {
             let copy = &mut self.copies[at];
-            if copy.runs() || copy.frozen {
-                copy.state = CopyState::Going;
+            if copy.runs() || copy.frozen || copy.asked.is_some() {
+                copy.go();
                 // G is a small capacity, far below 65,536.
                 out.emit(Effect::Destroy {
                     guest: GuestId(at as u16),
@@ -241,9 +263,25 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     }
 }
 
-impl Copy {
-    /// Whether it has effects while the lease holds.
-    fn runs(&self) -> bool {
-        matches!(self.state, CopyState::Starting | CopyState::Running) && !self.frozen
+/// What the ledger says of a guest, and this board's lease of itself.
+pub(super) struct Charge {
+    pub epoch: Epoch,
+    /// This board's.
+    pub tenure: Tenure,
+    /// How far the guest is, if this board owns it.
+    pub phase: Option<Phase>,
+    pub origin: Origin,
+    /// The move that was ordered.
+    pub order: Option<Move>,
+    pub holds: bool,
+    pub confirmed: bool,
+}
+
+impl Charge {
+    fn arrived(&self) -> Option<MoveId> {
+        match self.origin {
+            Origin::Arrived { id } => Some(id),
+            Origin::Fresh {} | Origin::Kept {} => None,
+        }
     }
 }

@@ -3,7 +3,7 @@
 use super::state::Founding;
 use super::{Effect, Node, Sink};
 use crate::ids::{BoardId, BoardSet, Era, Index, Memory, Term};
-use crate::ledger::types::{Event, Happening, Outcome, Reason, RequestId, Seats};
+use crate::ledger::types::{Event, Happening, Origin, Outcome, Reason, RequestId, Seats};
 use crate::limits::ERA_PATIENCE;
 use crate::wire::auth::Authenticator;
 use crate::wire::message::{Found, Message, Noted, Role};
@@ -169,6 +169,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             place.epoch = place.epoch.max(crate::ids::Epoch(
                 u64::from(era.generation) << GENERATION_SHIFT,
             ));
+            if let Some(guest) = &mut place.guest {
+                // No copy is carried into a new history.
+                (guest.origin, guest.moving) = (Origin::Fresh {}, None);
+            }
         }
         let founded = Event {
             index: self.ledger.index,

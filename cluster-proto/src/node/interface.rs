@@ -1,6 +1,6 @@
 //! What goes into a node and what comes out of it.
 
-use crate::ids::{BoardId, Epoch, GuestId, Incarnation, Span};
+use crate::ids::{BoardId, Epoch, GuestId, Incarnation, MoveId, Span};
 #[cfg(doc)]
 use crate::lease::Permit;
 use crate::ledger::types::{Capacity, Outcome, Reason, RequestId};
@@ -58,6 +58,12 @@ pub enum Mutation {
     NoQuietTime,
     /// A reform is carried out whatever others may remember.
     ReformUnasked,
+    /// A copy for which a hand-over was asked may have effects until the ledger answers.
+    AskedRuns,
+    /// Who asked for a hand-over and changes its mind goes on at once, and not when the ledger says so.
+    RegretAtOnce,
+    /// A hand-over is agreed whichever move it was asked for.
+    HandUnnamed,
 }
 
 /// What a driver is to do. Effects are carried out in order; whatever follows a `Persist` waits until that is durable.
@@ -77,12 +83,45 @@ pub enum Effect<'a> {
         /// Its bytes.
         record: &'a [u8],
     },
-    /// Start a guest from its images. Its output needs a [`Permit`] of this epoch.
+    /// Start a guest. Its output needs a [`Permit`] of this epoch.
     Start {
         /// Which.
         guest: GuestId,
         /// In which ownership epoch.
         epoch: Epoch,
+        /// The move that brought the copy from which it goes on; none: it starts from its images. Without that copy it is not started, and
+        /// reported by [`Local::Gone`].
+        arrived: Option<MoveId>,
+    },
+    /// Copy a running guest to another board, and report by [`Local::Ready`] or [`Local::Stays`] how that ends.
+    Move {
+        /// Which.
+        guest: GuestId,
+        /// In which ownership epoch.
+        epoch: Epoch,
+        /// Which move.
+        id: MoveId,
+        /// The destination.
+        to: BoardId,
+    },
+    /// A move is off: drop what was done for it, and let the copy go on if it was stopped for it. If it was given up before, nothing is to be done.
+    Abandon {
+        /// Which.
+        guest: GuestId,
+        /// In which ownership epoch.
+        epoch: Epoch,
+        /// Which move.
+        id: MoveId,
+    },
+    /// A copy that was stopped for its hand-over stays the guest, in another epoch. It stays stopped until [`Effect::Resume`]. If it
+    /// has ended meanwhile, [`Local::Gone`] says so in the new epoch.
+    Renew {
+        /// Which.
+        guest: GuestId,
+        /// In which ownership epoch it was.
+        from: Epoch,
+        /// In which it is from here on.
+        to: Epoch,
     },
     /// Stop a copy's processors; it may go on later.
     Freeze {
@@ -91,7 +130,7 @@ pub enum Effect<'a> {
         /// In which ownership epoch.
         epoch: Epoch,
     },
-    /// Let a frozen copy go on.
+    /// Let a frozen copy go on; one that is stopped for its hand-over goes on when its move is over.
     Resume {
         /// Which.
         guest: GuestId,
@@ -160,6 +199,27 @@ pub enum Local {
         guest: GuestId,
         /// In which epoch.
         epoch: Epoch,
+        /// Why.
+        reason: Reason,
+    },
+    /// A copy is stopped, and the destination of its move has all of it: the ledger is to say which of the two is the guest. Until it has, this
+    /// one must not go on, whatever its driver learns.
+    Ready {
+        /// Which.
+        guest: GuestId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// Which move.
+        id: MoveId,
+    },
+    /// A move is given up. Before [`Local::Ready`], the copy runs on; after it, the ledger is asked to leave the guest here, and decides.
+    Stays {
+        /// Which.
+        guest: GuestId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// Which move.
+        id: MoveId,
         /// Why.
         reason: Reason,
     },

@@ -1,13 +1,12 @@
 //! What a leader does: watches the boards, fences the lost, lets boards and voters in, and gives guests to boards.
 
-use super::state::Backoff;
 use super::{Node, Sink};
 use crate::ids::{BoardId, BoardSet, GuestId, Incarnation, Memory, Micros, Span};
 use crate::ledger::types::{Decree, Guest, Phase, Reason, Wanted};
-use crate::limits::{BACKOFF_MAX, BACKOFF_MIN, LEASELESS_PATIENCE, REPORT_GAP};
-use crate::placement::{Choice, choose, fits_elsewhere};
+use crate::limits::{LEASELESS_PATIENCE, REPORT_GAP};
+use crate::placement::{Choice, choose, choose_live, fits_elsewhere};
 use crate::wire::auth::Authenticator;
-use crate::wire::message::{JoinMe, Report, Role};
+use crate::wire::message::{HandOver, JoinMe, Report, Role};
 
 impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
     Node<A, B, G, D, L>
@@ -219,6 +218,33 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         }
     }
 
+    pub(super) fn on_hand_over(&mut self, question: &HandOver, out: &mut dyn Sink) {
+        if !self.leads() || question.era != self.era {
+            return;
+        }
+        let Some(guest) = self.ledger.guest(question.guest) else {
+            return;
+        };
+        if self.ledger.epoch(question.guest) != question.epoch || guest.phase != Phase::Running {
+            return;
+        }
+        let complete = question.complete;
+        #[cfg(feature = "mutations")]
+        let complete = match &guest.moving {
+            Some(order) if self.mutated(super::Mutation::HandUnnamed) => complete.map(|_| order.id),
+            _ => complete,
+        };
+        let decree = Decree::Hand {
+            guest: question.guest,
+            epoch: question.epoch,
+            complete,
+            reason: question.reason,
+        };
+        if !self.is_pending(&decree) {
+            self.propose(decree, out);
+        }
+    }
+
     /// Whether the log already has that decree waiting.
     pub(super) fn is_pending(&self, decree: &Decree) -> bool {
         let mut index = self.log.last();
@@ -265,11 +291,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 }
                 Choice::Displace(board, victim) if !cleared.has(board) => {
                     let epoch = self.ledger.epoch(victim);
-                    if !self
-                        .ledger
-                        .owned_by(board)
-                        .any(|(_, _, guest)| guest.phase == Phase::Leaving)
-                    {
+                    let goes =
+                        |guest: &Guest| guest.phase == Phase::Leaving || guest.moving.is_some();
+                    if !self.ledger.owned_by(board).any(|it| goes(it.2)) {
                         return Some(Decree::Retire {
                             guest: victim,
                             epoch,
@@ -300,44 +324,63 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
 
     /// Whether a guest that failed so often may be tried again now.
     fn may_try(&mut self, id: GuestId) -> bool {
-        let now = self.now;
         let failures = self.ledger.guest(id).map_or(0, |guest| guest.failures);
-        let backoff = &mut self.backoff[id.at()];
-        if backoff.failures != failures {
-            let pause = Span(
-                (BACKOFF_MIN.0 << u32::from(failures.saturating_sub(1)).min(16)).min(BACKOFF_MAX.0),
-            );
-            let until = if failures == 0 { now } else { now.after(pause) };
-            *backoff = Backoff { failures, until };
+        let until = self.backoff[id.at()].until(failures, self.now);
+        self.is_time(until)
+    }
+
+    /// Whether a guest whose moves were given up so often may be moved now.
+    fn may_move(&mut self, id: GuestId) -> bool {
+        let stays = self.ledger.guest(id).map_or(0, |guest| guest.stays);
+        let until = self.move_backoff[id.at()].until(stays, self.now);
+        self.is_time(until)
+    }
+
+    /// Whether a pause is over; if not, looks again when it is.
+    fn is_time(&mut self, until: Micros) -> bool {
+        if self.now < until {
+            self.lead_at = self.lead_at.min(until);
         }
-        if now < backoff.until {
-            self.lead_at = self.lead_at.min(backoff.until);
-            return false;
-        }
-        true
+        self.now >= until
     }
 
     /// The next guest that should leave a drained board, one after another.
-    fn next_departure(&self) -> Option<Decree> {
-        let leaving =
-            |guest: &Guest| guest.phase == Phase::Leaving && guest.reason == Reason::Drained;
-        if self.ledger.guests().any(|(_, _, guest)| leaving(guest)) {
+    fn next_departure(&mut self) -> Option<Decree> {
+        let drains = |guest: &Guest| match &guest.moving {
+            Some(order) => order.reason == Reason::Drained,
+            None => guest.phase == Phase::Leaving && guest.reason == Reason::Drained,
+        };
+        if self.ledger.guests().any(|(_, _, guest)| drains(guest)) {
             return None;
         }
-        let drained = |owner: BoardId| {
-            self.ledger
-                .board(owner)
-                .is_some_and(|board| board.drained && board.tenure.0 != 0)
-        };
-        self.ledger
-            .guests()
-            .filter(|(_, _, guest)| guest.phase == Phase::Running && drained(guest.owner))
-            .find(|&(id, _, guest)| fits_elsewhere(&self.ledger, id, guest.owner))
-            .map(|(guest, epoch, _)| Decree::Retire {
-                guest,
+        // G is a small capacity, far below 65,536.
+        (0..G).find_map(|at| self.departure(GuestId(at as u16)))
+    }
+
+    /// How a guest leaves its board, if that is drained: while it runs, or, where that cannot be, to be started elsewhere.
+    fn departure(&mut self, id: GuestId) -> Option<Decree> {
+        let guest = self.ledger.guest(id)?;
+        let board = self.ledger.board(guest.owner)?;
+        let drained = board.drained && board.tenure.0 != 0;
+        if guest.phase != Phase::Running || guest.moving.is_some() || !drained {
+            return None;
+        }
+        let (owner, movable) = (guest.owner, guest.stay != Reason::CannotMove);
+        let (epoch, reason) = (self.ledger.epoch(id), Reason::Drained);
+        match choose_live(&self.ledger, id).filter(|_| movable) {
+            Some(to) => self.may_move(id).then(|| Decree::Send {
+                guest: id,
                 epoch,
-                reason: Reason::Drained,
-            })
+                to,
+                tenure: self.ledger.tenure(to),
+                reason,
+            }),
+            None => fits_elsewhere(&self.ledger, id, owner).then_some(Decree::Retire {
+                guest: id,
+                epoch,
+                reason,
+            }),
+        }
     }
 
     /// Whether this board leads and its ledger has everything that was decided; then its view is the cluster's.

@@ -2,15 +2,17 @@
 //!
 //! Read [`Setup`] and [`Effect`] first, then the inputs ([`Node::boot`], [`Node::tick`], [`Node::receive`], [`Node::local`],
 //! [`Node::command`]). The parts behind them, in the order in which a cluster comes to life: `session` (who lives now), `founding`
-//! (the first agreement) and `reform` (a new one by order), `vote`, `replicate` (the log), `beat` (heartbeats, promises), `agent` (this board's copies of guests), `lead`
+//! (the first agreement) and `reform` (a new one by order), `vote`, `replicate` (the log), `beat` (heartbeats, promises), `agent` (this board's copies of guests), `moves` (copies that move while they run), `lead`
 //! (what a leader does), `operate` (operators), `journal` (memory that survives).
 
 mod agent;
 mod beat;
+mod copy;
 mod founding;
 mod interface;
 mod journal;
 mod lead;
+mod moves;
 mod operate;
 mod reform;
 mod replicate;
@@ -19,13 +21,15 @@ mod snapshot;
 mod state;
 mod vote;
 
+pub use copy::CopyState;
 #[cfg(feature = "mutations")]
 pub use interface::Mutation;
 pub use interface::{Effect, Journal, Local, Setup, Sink};
 pub use journal::{JournalError, Recall};
+pub use moves::Arrival;
 pub(crate) use session::take_number;
 pub(crate) use state::Random;
-pub use state::{CopyState, Counters, PeerView};
+pub use state::{Counters, PeerView};
 
 use crate::ids::{
     BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Term,
@@ -37,7 +41,8 @@ use crate::log::Log;
 use crate::wire::auth::Authenticator;
 use crate::wire::frame::{Party, Recipient};
 use crate::wire::message::{Message, Role};
-use state::{Backoff, Copy, Forwarding, Founding, Intake, OperatorSession, Peer, Tally};
+use copy::{Backoff, Copy};
+use state::{Forwarding, Founding, Intake, OperatorSession, Peer, Tally};
 
 /// The state machine of one board: `B` boards, `G` guests, `D` volumes, `L` log entries.
 #[derive(Clone, Hash)]
@@ -115,6 +120,7 @@ pub struct Node<A, const B: usize, const G: usize, const D: usize, const L: usiz
     confirmed: Micros,
     copies: [Copy; G],
     backoff: [Backoff; G],
+    move_backoff: [Backoff; G],
 
     beat_at: Micros,
     lead_at: Micros,
@@ -196,6 +202,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             confirmed: Micros(0),
             copies: [const { Copy::NONE }; G],
             backoff: [const { Backoff::NONE }; G],
+            move_backoff: [const { Backoff::NONE }; G],
             beat_at: Micros(0),
             lead_at: Micros(0),
             stirred: false,
@@ -284,6 +291,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         self.confirmed = Micros(0);
         self.election_at = self.now.after(self.patience);
         self.backoff.fill(Backoff::NONE);
+        self.move_backoff.fill(Backoff::NONE);
         self.stirred = true;
         for peer in &mut self.peers {
             peer.progress = state::Progress::NEW;
@@ -346,6 +354,17 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 epoch,
                 reason,
             } => self.copy_gone(guest, epoch, reason),
+            Local::Ready { guest, epoch, id } => self.copy_ready(guest, epoch, id),
+            Local::Stays {
+                guest,
+                epoch,
+                id,
+                reason,
+            } => {
+                #[cfg(feature = "mutations")]
+                self.regret_at_once(guest, id, out);
+                self.copy_stays(guest, epoch, id, reason);
+            }
         }
         self.settle(out);
     }
@@ -395,7 +414,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     #[must_use]
     pub fn permit(&self, guest: GuestId, now: Micros) -> Option<Permit> {
         let copy = self.copies.get(guest.at())?;
-        let live = matches!(copy.state, CopyState::Starting | CopyState::Running) && !copy.frozen;
+        let live = copy.runs();
+        #[cfg(feature = "mutations")]
+        let live = live || (self.mutated(Mutation::AskedRuns) && copy.asked.is_some());
         let permit = Permit::new(self.lease.until(), copy.epoch);
         (live && copy.tenure == self.lease.tenure() && permit.valid(now)).then_some(permit)
     }

@@ -358,6 +358,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             Message::Noted(noted) => self.on_noted(board, &noted, out),
             Message::JoinMe(join) => self.on_join(board, &join, out),
             Message::Report(report) => self.on_report(&report, out),
+            Message::HandOver(question) => self.on_hand_over(&question, out),
             Message::Forward(forward) => {
                 if self.role == super::Role::Leader {
                     self.decree_order(forward.id, forward.operation, out);

@@ -1,14 +1,14 @@
 //! The parts of a node's state that are no modules of their own, and the windows through which others see a node.
 
-use super::Node;
+use super::{CopyState, Node};
 use crate::detector::Detector;
 use crate::ids::{
-    BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Tenure, Term,
+    BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Term,
 };
 use crate::lease::Lease;
 use crate::ledger::Ledger;
 use crate::ledger::page::Cursor;
-use crate::ledger::types::{Observation, Operation, RequestId, Seats};
+use crate::ledger::types::{Operation, RequestId, Seats};
 use crate::wire::auth::{Authenticator, LifeKey};
 use crate::wire::message::{Role, Status};
 
@@ -206,56 +206,6 @@ impl Tally {
             .filter(|&(seat, _, memory)| self.granted[seat] == memory);
         given.count() >= seats.majority()
     }
-}
-
-/// What this board's copy of a guest is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CopyState {
-    /// There is none.
-    None,
-    /// It was told to start.
-    Starting,
-    /// It runs.
-    Running,
-    /// It was told to go.
-    Going,
-}
-
-/// This board's copy of a guest.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Copy {
-    pub state: CopyState,
-    pub frozen: bool,
-    pub epoch: Epoch,
-    pub tenure: Tenure,
-    /// What the leader is to be told.
-    pub seen: Option<Observation>,
-    pub report_at: Micros,
-}
-
-impl Copy {
-    pub const NONE: Self = Self {
-        state: CopyState::None,
-        frozen: false,
-        epoch: Epoch(0),
-        tenure: Tenure(0),
-        seen: None,
-        report_at: Micros(0),
-    };
-}
-
-/// When a guest that failed may be started again.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Backoff {
-    pub failures: u8,
-    pub until: Micros,
-}
-
-impl Backoff {
-    pub const NONE: Self = Self {
-        failures: 0,
-        until: Micros(0),
-    };
 }
 
 /// What was refused, dropped or noticed, since the boot.

@@ -1,8 +1,8 @@
 //! Bytes to values and back: fixed little-endian integers, one-byte discriminants, counted strings. Nothing here allocates or panics.
 
 use crate::ids::{
-    BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Tenure, Term,
-    VolumeId,
+    BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, MoveId, Span,
+    Tenure, Term, VolumeId,
 };
 
 /// Why bytes are not a value.
@@ -192,6 +192,7 @@ wrappers!(
     Index,
     Epoch,
     Tenure,
+    MoveId,
     Micros,
     Span,
     BoardSet

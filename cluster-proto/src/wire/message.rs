@@ -2,10 +2,13 @@
 //! their length, and is read one by one.
 
 use crate::ids::{
-    BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, Span, Tenure, Term,
+    BoardId, BoardSet, Epoch, Era, GuestId, Incarnation, Index, Memory, Micros, MoveId, Span,
+    Tenure, Term,
 };
 use crate::ledger::page::Cursor;
-use crate::ledger::types::{Capacity, Entry, Observation, Operation, Outcome, RequestId, Seats};
+use crate::ledger::types::{
+    Capacity, Entry, Observation, Operation, Outcome, Reason, RequestId, Seats,
+};
 use crate::wire::codec::{Full, Malformed, Reader, Wire, Writer, choice, record, tagged};
 
 record! {
@@ -263,6 +266,22 @@ record! {
     }
 }
 
+record! {
+    /// Asks the leader which of two copies is the guest from here on. The sender's own copy is stopped until the ledger has answered.
+    HandOver {
+        /// In which history.
+        era: Era,
+        /// Which guest.
+        guest: GuestId,
+        /// In which epoch.
+        epoch: Epoch,
+        /// The move of which the destination has all; none: the sender wants to keep the guest.
+        complete: Option<MoveId>,
+        /// Why it wants to keep it.
+        reason: Reason,
+    }
+}
+
 tagged! {
     /// What an operator asks of a board.
     Request {
@@ -329,6 +348,7 @@ pub enum Message<'a> {
     Noted(Noted),
     JoinMe(JoinMe),
     Report(Report),
+    HandOver(HandOver),
     Forward(Forward),
     Answer(Answer),
     /// From an operator.
@@ -367,6 +387,7 @@ impl<'a> Message<'a> {
             Self::Shown(..) => 16,
             Self::Peers(..) => 17,
             Self::Parcel(_) => 18,
+            Self::HandOver(_) => 19,
         }
     }
 
@@ -397,6 +418,7 @@ impl<'a> Message<'a> {
             Self::Noted(message) => message.put(to),
             Self::JoinMe(message) => message.put(to),
             Self::Report(message) => message.put(to),
+            Self::HandOver(message) => message.put(to),
             Self::Forward(message) => message.put(to),
             Self::Answer(message) => message.put(to),
             Self::Request(message) => message.put(to),
@@ -430,6 +452,7 @@ impl<'a> Message<'a> {
             16 => Self::Shown(Wire::get(from)?, from.rest()),
             17 => Self::Peers(Wire::get(from)?, echoes(from)?),
             18 => Self::Parcel(from.rest()),
+            19 => Self::HandOver(Wire::get(from)?),
             _ => return Err(Malformed::Range),
         };
         from.end()?;

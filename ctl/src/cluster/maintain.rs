@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cluster_proto::ids::{BoardId, BoardSet};
-use cluster_proto::ledger::types::{Operation, Phase};
+use cluster_proto::ledger::types::{Guest, Operation, Phase};
 use cluster_proto::placement;
 
 use super::interrupt::Interrupt;
@@ -11,6 +11,7 @@ use super::orders::{Done, Waited, accepted, order, wait_until};
 use super::reach::Reach;
 use super::session::Look;
 use super::view::board_name;
+use super::words;
 use crate::report::{Answer, EXIT_CODES, Failure};
 
 const DRAIN: &str = "\
@@ -131,11 +132,16 @@ pub fn drain(arguments: &Drain) -> Result<Answer, Failure> {
 /// Which guests are still on `board`, and what each waits for.
 fn staying(look: &Look, board: BoardId) -> Vec<String> {
     let leaving = |phase: Phase| phase == Phase::Leaving;
-    let one_leaves = look.ledger.guests().any(|it| leaving(it.2.phase));
-    let why = |(id, _, guest): (_, _, &cluster_proto::ledger::types::Guest)| {
+    let goes = |guest: &Guest| leaving(guest.phase) || guest.moving.is_some();
+    let one_leaves = look.ledger.guests().any(|it| goes(it.2));
+    let why = |(id, _, guest): (_, _, &Guest)| {
         let name = &guest.spec.name;
         if leaving(guest.phase) {
             return format!("{name} is leaving");
+        }
+        if let Some(order) = &guest.moving {
+            let to = board_name(look, order.to);
+            return format!("{name} is being moved to {to} while it runs");
         }
         if guest.phase == Phase::Starting {
             return format!("{name} is starting, and leaves then");
@@ -151,6 +157,9 @@ fn staying(look: &Look, board: BoardId) -> Vec<String> {
         }
         if one_leaves {
             format!("{name} waits for its turn")
+        } else if guest.stays > 0 {
+            let why = words::reason(guest.stay);
+            format!("{name} waits to be moved again: the last move was given up, because {why}")
         } else {
             format!("{name} is about to leave")
         }

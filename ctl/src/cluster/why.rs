@@ -135,7 +135,28 @@ pub fn explain(look: &Look, id: GuestId) -> Option<Explained> {
         notes: Vec::new(),
     };
     explained.notes = notes(&explained, look, id, why.owner);
+    explained.notes.extend(move_notes(look, &why));
     Some(explained)
+}
+
+/// What there is to know of its moves.
+fn move_notes<const B: usize>(look: &Look, why: &placement::Why<B>) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some(order) = &why.moving {
+        notes.push(format!(
+            "it is being moved to {} while it runs: {}",
+            board_name(look, order.to),
+            words::reason(order.reason)
+        ));
+    }
+    if why.stays > 0 {
+        notes.push(format!(
+            "{} moves were given up of late, the last because {}",
+            why.stays,
+            words::reason(why.stay)
+        ));
+    }
+    notes
 }
 
 /// What else there is to know.

@@ -36,6 +36,10 @@ pub fn reason(reason: Reason) -> &'static str {
         Reason::StartFailed => "the board could not start it",
         Reason::Crashed => "it ended by itself",
         Reason::Hung => "it no longer answered",
+        Reason::NotConverged => "it wrote to its memory faster than that could be copied",
+        Reason::DestinationRefused => "the other board would not take it",
+        Reason::DestinationLost => "the other board left the cluster or no longer answered",
+        Reason::CannotMove => "its board cannot move guests while they run",
     }
 }
 
@@ -52,6 +56,9 @@ pub fn happening(what: Happening) -> &'static str {
         Happening::Leaving => "is to leave",
         Happening::Left => "has left",
         Happening::Ordered => "was changed by an operator",
+        Happening::Moving => "is to move, while it runs, to",
+        Happening::Handed => "was handed over, while it ran, to",
+        Happening::Stayed => "was not moved and stays on",
     }
 }
 
@@ -109,6 +116,18 @@ pub fn denied(why: Denied) -> &'static str {
         Denied::Behind => {
             "another board remembers more than this one: a reform around this one would lose what that one knows. Order it for the other"
         }
+        Denied::NotRunning => {
+            "it does not run, or not yet: only a guest that runs is moved (`hearth guest start` starts it)"
+        }
+        Denied::LocalVolume => {
+            "a local volume keeps it on its board: `hearth why` names the volume's board"
+        }
+        Denied::NoBoard => {
+            "that board cannot run it, or no other one can: `hearth why` says what is in the way"
+        }
+        Denied::AlreadyThere => "it is on that board",
+        Denied::Moving => "it is being moved to another board: wait, or cancel that move first",
+        Denied::NotMoving => "it is not being moved",
         Denied::Unaccounted => {
             "a voter is neither heard nor given as lost, and nobody knows what it remembers: switch it on, or, if it is off and stays so until the reform is done, name it with --lost"
         }

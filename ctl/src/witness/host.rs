@@ -5,7 +5,7 @@ use std::net::SocketAddrV4;
 
 use cluster_proto::agent::Hands;
 use cluster_proto::agent::book::Destination;
-use cluster_proto::ids::{Epoch, GuestId, Micros};
+use cluster_proto::ids::{BoardId, Epoch, GuestId, Micros, MoveId};
 use cluster_proto::ledger::Ledger;
 use cluster_proto::ledger::types::{Digest, Reason};
 use cluster_proto::limits::{BOARDS, GUESTS, VOLUMES};
@@ -76,10 +76,17 @@ impl Hands<BOARDS, GUESTS, VOLUMES> for Host {
         &mut self,
         _: GuestId,
         _: Epoch,
+        _: Option<MoveId>,
         _: &Ledger<BOARDS, GUESTS, VOLUMES>,
     ) -> Result<(), Reason> {
         Err(Reason::StartFailed)
     }
+
+    fn send_guest(&mut self, _: GuestId, _: Epoch, _: MoveId, _: BoardId) {}
+
+    fn abandon_move(&mut self, _: GuestId, _: Epoch, _: MoveId) {}
+
+    fn renew(&mut self, _: GuestId, _: Epoch, _: Epoch) {}
 
     fn freeze(&mut self, _: GuestId, _: Epoch) {}
 

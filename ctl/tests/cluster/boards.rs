@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use cluster_proto::agent::book::{Destination, Endpoint};
 use cluster_proto::agent::{Agent, Hands};
 use cluster_proto::first::first_ledger;
-use cluster_proto::ids::{BoardId, Epoch, GuestId, Incarnation, Micros, Span};
+use cluster_proto::ids::{BoardId, Epoch, GuestId, Incarnation, Micros, MoveId, Span};
 use cluster_proto::ledger::Ledger;
 use cluster_proto::ledger::types::{Capacity, Digest, Reason};
 use cluster_proto::limits::{self, BOARDS, GUESTS, LOG, VOLUMES};
@@ -107,11 +107,29 @@ impl Hands<BOARDS, GUESTS, VOLUMES> for Body {
         &mut self,
         guest: GuestId,
         epoch: Epoch,
+        arrived: Option<MoveId>,
         _: &Ledger<BOARDS, GUESTS, VOLUMES>,
     ) -> Result<(), Reason> {
+        assert_eq!(arrived, None, "these boards move no guests");
         assert!(self.copies.insert(guest, epoch).is_none());
         self.events.push_back(Local::Started { guest, epoch });
         Ok(())
+    }
+
+    fn send_guest(&mut self, guest: GuestId, epoch: Epoch, id: MoveId, _: BoardId) {
+        let reason = Reason::CannotMove;
+        self.events.push_back(Local::Stays {
+            guest,
+            epoch,
+            id,
+            reason,
+        });
+    }
+
+    fn abandon_move(&mut self, _: GuestId, _: Epoch, _: MoveId) {}
+
+    fn renew(&mut self, _: GuestId, _: Epoch, _: Epoch) {
+        panic!("these boards stop no guest for a hand-over");
     }
 
     fn freeze(&mut self, _: GuestId, _: Epoch) {}

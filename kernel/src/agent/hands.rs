@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 
 use cluster_proto::agent;
 use cluster_proto::agent::book::Destination;
-use cluster_proto::ids::{Epoch, GuestId, Micros};
+use cluster_proto::ids::{BoardId, Epoch, GuestId, Micros, MoveId};
 use cluster_proto::ledger::types::{Digest, Reason};
 use cluster_proto::limits::{BOARDS, GUESTS, VOLUMES};
 use cluster_proto::node::{Journal, Local};
@@ -30,6 +30,8 @@ struct Copy {
     epoch: Epoch,
     /// Why it goes, once it does.
     reason: Reason,
+    /// A move that was ordered, and of which the cluster is still to be told that this board cannot carry it out.
+    refused: Option<MoveId>,
 }
 
 /// What lasts from one look to the next.
@@ -66,6 +68,19 @@ impl State {
         self.copies.iter().position(is_it)
     }
 
+    /// A move that this board does not carry out, to be told to the cluster.
+    fn next_refusal(&mut self) -> Option<Local> {
+        self.copies.iter_mut().flatten().find_map(|copy| {
+            let id = copy.refused.take()?;
+            Some(Local::Stays {
+                guest: copy.guest,
+                epoch: copy.epoch,
+                id,
+                reason: Reason::CannotMove,
+            })
+        })
+    }
+
     /// Where a guest lives, in whatever epoch.
     fn home_of(&self, guest: GuestId) -> Option<usize> {
         let is_it = |copy: &Option<Copy>| copy.is_some_and(|copy| copy.guest == guest);
@@ -84,6 +99,9 @@ pub struct Hands<'a> {
 impl Hands<'_> {
     /// What became of a guest that the agent does not know yet.
     pub fn next_event(&mut self) -> Option<Local> {
+        if let Some(refusal) = self.state.next_refusal() {
+            return Some(refusal);
+        }
         loop {
             let (place, news) = guests::take_news()?;
             let Some(copy) = &mut self.state.copies[place] else {
@@ -140,7 +158,17 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
         unreachable!("a board without a journal keeps no records");
     }
 
-    fn start(&mut self, guest: GuestId, epoch: Epoch, ledger: &BoardLedger) -> Result<(), Reason> {
+    fn start(
+        &mut self,
+        guest: GuestId,
+        epoch: Epoch,
+        arrived: Option<MoveId>,
+        ledger: &BoardLedger,
+    ) -> Result<(), Reason> {
+        if arrived.is_some() {
+            warn!("guest {guest} cannot be taken over: this board has no copy of it");
+            return Err(Reason::StartFailed);
+        }
         let package = self.state.package.as_ref().ok_or(Reason::StartFailed)?;
         let Some(found) = view::find(package, &self.state.images, ledger, guest) else {
             warn!("guest {guest} cannot be started: the ledger's description makes no guest here");
@@ -154,6 +182,7 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
                     guest,
                     epoch,
                     reason: Reason::Operator,
+                    refused: None,
                 });
                 info!("cluster: guest {name} is to start here, epoch {epoch}");
                 guests::start(place);
@@ -164,6 +193,29 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
                 Err(Reason::StartFailed)
             }
         }
+    }
+
+    fn send_guest(&mut self, guest: GuestId, epoch: Epoch, id: MoveId, _: BoardId) {
+        if let Some(place) = self.state.place_of(guest, epoch)
+            && let Some(copy) = &mut self.state.copies[place]
+        {
+            warn!("guest {guest} stays here: this board cannot move guests yet");
+            copy.refused = Some(id);
+        }
+    }
+
+    fn abandon_move(&mut self, guest: GuestId, epoch: Epoch, id: MoveId) {
+        if let Some(place) = self.state.place_of(guest, epoch)
+            && let Some(copy) = &mut self.state.copies[place]
+        {
+            copy.refused = copy.refused.filter(|refused| *refused != id);
+        }
+    }
+
+    fn renew(&mut self, guest: GuestId, from: Epoch, _: Epoch) {
+        unreachable!(
+            "guest {guest} was not stopped for a hand-over in epoch {from}: every move is refused"
+        );
     }
 
     fn freeze(&mut self, guest: GuestId, epoch: Epoch) {

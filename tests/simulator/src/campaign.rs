@@ -65,7 +65,7 @@ fn both_phases(world: &mut World, plan: &Plan) -> Result<(), Violation> {
 fn heal(world: &mut World) -> Result<(), Violation> {
     world.cut = [[false; BOARDS]; BOARDS];
     world.weather = FAIR;
-    world.start_fails = 0;
+    (world.start_fails, world.move_fails) = (0, 0);
     for board in 0..world.machines.len() {
         world.boot(board);
         world.wake(board);

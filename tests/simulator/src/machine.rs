@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use cluster_proto::ids::Incarnation;
-use cluster_proto::ids::{Epoch, GuestId, Micros};
+use cluster_proto::ids::{BoardId, Epoch, GuestId, Incarnation, Micros, MoveId};
 use cluster_proto::ledger::types::{Outcome, RequestId};
 use cluster_proto::node::{Effect, Journal, Node, Sink};
 use cluster_proto::wire::auth::{Authenticator, LifeKey, TAG};
@@ -77,8 +76,14 @@ pub enum Work {
     Send(Recipient, Rc<[u8]>),
     /// A record for the disk.
     Persist(Journal, Vec<u8>),
-    /// Start a copy.
-    Start(GuestId, Epoch),
+    /// Start a copy, from what a move brought or from images.
+    Start(GuestId, Epoch, Option<MoveId>),
+    /// Move a copy to a board.
+    Move(GuestId, Epoch, MoveId, BoardId),
+    /// A move is off.
+    Abandon(GuestId, MoveId),
+    /// A copy that was stopped for its hand-over stays, in another epoch.
+    Renew(GuestId, Epoch, Epoch),
     /// Freeze a copy.
     Freeze(GuestId, Epoch),
     /// Let a copy go on.
@@ -98,7 +103,19 @@ impl Sink for Tray {
         self.0.push(match effect {
             Effect::Send { to, frame } => Work::Send(to, frame.into()),
             Effect::Persist { place, record } => Work::Persist(place, record.to_vec()),
-            Effect::Start { guest, epoch } => Work::Start(guest, epoch),
+            Effect::Start {
+                guest,
+                epoch,
+                arrived,
+            } => Work::Start(guest, epoch, arrived),
+            Effect::Move {
+                guest,
+                epoch,
+                id,
+                to,
+            } => Work::Move(guest, epoch, id, to),
+            Effect::Abandon { guest, id, .. } => Work::Abandon(guest, id),
+            Effect::Renew { guest, from, to } => Work::Renew(guest, from, to),
             Effect::Freeze { guest, epoch } => Work::Freeze(guest, epoch),
             Effect::Resume { guest, epoch } => Work::Resume(guest, epoch),
             Effect::Destroy { guest, epoch } => Work::Destroy(guest, epoch),
@@ -186,6 +203,35 @@ pub struct Running {
     pub epoch: Epoch,
     /// Whether its processors are stopped.
     pub frozen: bool,
+    /// The move that is being carried out with it.
+    pub moved: Option<MoveId>,
+    /// Whether its processors are stopped for its hand-over.
+    pub stopped: bool,
+    /// The guest's state: how often it has had effects since it was started from its images.
+    pub count: u64,
+}
+
+impl Running {
+    /// One that begins to run.
+    #[must_use]
+    pub fn new(epoch: Epoch, count: u64) -> Self {
+        Self {
+            epoch,
+            frozen: false,
+            moved: None,
+            stopped: false,
+            count,
+        }
+    }
+}
+
+/// A copy that a move has brought, and that does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// Which move.
+    pub id: MoveId,
+    /// The guest's state.
+    pub count: u64,
 }
 
 /// A board.
@@ -208,6 +254,8 @@ pub struct Machine {
     pub outbox: VecDeque<(u64, Work)>,
     /// Its copies of guests.
     pub copies: [Option<Running>; GUESTS],
+    /// Copies that moves have brought.
+    pub arrived: [Option<Arrived>; GUESTS],
     /// Whether it is a witness.
     pub witness: bool,
 }
@@ -226,6 +274,7 @@ impl Machine {
             disk: disk.then(Disk::default),
             outbox: VecDeque::new(),
             copies: [None; GUESTS],
+            arrived: [None; GUESTS],
             witness,
         }
     }

@@ -8,6 +8,7 @@ use cluster_proto::ledger::types::{Decree, Happening, Operation, Phase, Reason, 
 use cluster_proto::node::Counters;
 use cluster_proto::wire::message::Role;
 
+use crate::handover::HandOvers;
 use crate::machine::{BOARDS, GUESTS, Machine, SimNode};
 use crate::stats::Stats;
 
@@ -20,7 +21,8 @@ pub struct Violation {
     pub detail: String,
 }
 
-fn violation<T>(property: &'static str, detail: String) -> Result<T, Violation> {
+/// Says that a property does not hold.
+pub(crate) fn violation<T>(property: &'static str, detail: String) -> Result<T, Violation> {
     Err(Violation { property, detail })
 }
 
@@ -68,6 +70,8 @@ pub struct Oracle {
     /// Which memories of some history still exist.
     alive: HashMap<Memory, ()>,
     known: [Known; BOARDS],
+    /// What it knows of guests that move.
+    pub moves: HandOvers,
 }
 
 fn hash(value: &impl Hash) -> u64 {
@@ -253,6 +257,7 @@ impl Oracle {
                 format!("board {board} was told what contradicts what is agreed"),
             );
         }
+        self.moves.look(board, machine, now)?;
         self.one_copy(board, now, machines)
     }
 
@@ -426,8 +431,8 @@ impl Oracle {
 }
 
 /// The epoch in which a board's copy of a guest may have effects now, by its own clock and whether or not it is awake.
-fn effective(machine: &Machine, guest: usize, now: u64) -> Option<Epoch> {
-    let copy = machine.copies[guest].filter(|copy| !copy.frozen)?;
+pub(crate) fn effective(machine: &Machine, guest: usize, now: u64) -> Option<Epoch> {
+    let copy = machine.copies[guest].filter(|copy| !copy.frozen && !copy.stopped)?;
     let permit = machine
         .node
         .permit(GuestId(guest as u16), machine.clock.local(now))?;
@@ -450,6 +455,8 @@ fn note(decree: &Decree, stats: &mut Stats) {
             reason: Reason::Drained,
             ..
         } => stats.see("guest_drained"),
+        Decree::Send { .. } => stats.see("drained_live"),
+        Decree::Hand { .. } => stats.see("hand_over"),
         Decree::Operate {
             operation: Operation::CreateGuest { .. },
             ..
@@ -472,5 +479,8 @@ pub fn name(what: Happening) -> &'static str {
         Happening::Leaving => "leaving",
         Happening::Left => "left",
         Happening::Ordered => "ordered",
+        Happening::Moving => "moving",
+        Happening::Handed => "handed",
+        Happening::Stayed => "stayed",
     }
 }

@@ -37,6 +37,8 @@ pub enum Act {
     Turn(Weather),
     /// Starts fail so often, per million.
     StartFails(u32),
+    /// Moves are given up so often, before and after they are asked for, per million.
+    MoveFails(u32),
     /// Old frames come again.
     Replay(usize),
     /// A guest ends by itself.
@@ -128,9 +130,17 @@ fn operation(dice: &mut Dice, boards: usize) -> Operation {
     }
 }
 
+fn migration(dice: &mut Dice, boards: usize) -> Operation {
+    let to = BoardId(dice.pick(boards) as u8);
+    Operation::Migrate {
+        guest: GuestId(dice.below(6) as u16),
+        to: dice.chance(500_000).then_some(to),
+    }
+}
+
 fn act(dice: &mut Dice, boards: usize) -> Act {
     let board = dice.pick(boards);
-    match dice.below(36) {
+    match dice.below(42) {
         0..=3 => Act::Crash(board),
         4 | 5 => Act::CrashLeader,
         6..=11 => Act::Boot(board),
@@ -148,6 +158,14 @@ fn act(dice: &mut Dice, boards: usize) -> Act {
         32 => Act::Flood(board),
         33 => Act::Reform(board),
         34 => Act::Ask(operation(dice, boards)),
+        35..=38 => Act::Order(board, migration(dice, boards)),
+        39 => Act::MoveFails([0, 300_000][dice.pick(2)]),
+        40 => Act::Order(
+            board,
+            Operation::CancelMove {
+                guest: GuestId(dice.below(6) as u16),
+            },
+        ),
         _ => Act::ReformWell,
     }
 }
@@ -221,6 +239,7 @@ pub fn perform(world: &mut World, act: &Act) -> Result<(), Violation> {
         Act::Mend => world.cut = [[false; BOARDS]; BOARDS],
         Act::Turn(weather) => world.weather = *weather,
         Act::StartFails(ppm) => world.start_fails = *ppm,
+        Act::MoveFails(ppm) => world.move_fails = *ppm,
         Act::Replay(count) => world.replay(*count),
         Act::CrashGuest(guest) => world.crash_guest(*guest)?,
         Act::Order(board, operation) => world.order(*board, operation.clone())?,

@@ -27,6 +27,8 @@ pub enum Fault {
     Reboot(u8, u8),
     /// An order is given to a board, while another is cut off.
     Order(u8, u8),
+    /// A move of the first guest is ordered at a board.
+    Migrate(u8),
     /// A reform is ordered at a board, while another is cut off. Boards without power or a disk are said to be lost, which is true.
     Reform(u8, u8),
     /// Time goes on, and only this board looks at its clock; nothing arrives.
@@ -63,7 +65,7 @@ impl Scope {
     /// Every fault, with steps of 100 ms.
     #[must_use]
     pub fn whole(witness: bool, depth: u8) -> Self {
-        let mut faults = vec![Fault::None];
+        let mut faults = vec![Fault::None, Fault::Migrate(0)];
         for board in 0..VOTERS as u8 {
             faults.extend([
                 Fault::Isolate(board),
@@ -114,7 +116,7 @@ impl Model for Scope {
             | Fault::Stop(board)
             | Fault::Hold(board)
             | Fault::Again(board) => on(*board),
-            Fault::Order(board, _) | Fault::Reform(board, _) => on(*board),
+            Fault::Order(board, _) | Fault::Reform(board, _) | Fault::Migrate(board) => on(*board),
             Fault::Cut(from, to) => on(*from) && on(*to),
             Fault::Only(board) => on(*board),
             Fault::Deliver => !state.mail.is_empty(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cluster_proto::ids::{BoardId, BoardSet, Micros};
+use cluster_proto::ids::{BoardId, BoardSet, GuestId, Micros};
 use cluster_proto::ledger::types::{Operation, Reason, RequestId};
 use cluster_proto::node::{Effect, Local};
 use cluster_proto::wire::frame::{Party, Recipient};
@@ -62,13 +62,19 @@ impl Situation {
                     });
                 self.mail.extend(again);
             }
-            Fault::Order(board, _) => {
+            Fault::Order(board, _) | Fault::Migrate(board) => {
                 self.request += 1;
                 let id = RequestId {
                     operator: 1,
                     request: self.request,
                 };
-                let order = Operation::DisarmAll { on: false };
+                let order = match fault {
+                    Fault::Migrate(_) => Operation::Migrate {
+                        guest: GuestId(0),
+                        to: None,
+                    },
+                    _ => Operation::DisarmAll { on: false },
+                };
                 self.call(usize::from(board), &weather, &mut |node, now, out| {
                     node.command(now, id.clone(), order.clone(), out)
                 });
@@ -198,7 +204,7 @@ impl Situation {
                     disk.write(place, record.to_vec());
                 }
             }
-            Effect::Start { guest, epoch } => {
+            Effect::Start { guest, epoch, .. } => {
                 copies[guest.at()] = Some((epoch, false));
                 events.push(Local::Started { guest, epoch });
             }
@@ -216,7 +222,15 @@ impl Situation {
                     reason: Reason::Operator,
                 });
             }
-            Effect::Answer { .. } | Effect::Parcel { .. } => {}
+            // The destination has all at once, so a move is never called off before the hand-over is asked for.
+            Effect::Move {
+                guest, epoch, id, ..
+            } => {
+                copies[guest.at()] = Some((epoch, true));
+                events.push(Local::Ready { guest, epoch, id });
+            }
+            Effect::Renew { guest, to, .. } => copies[guest.at()] = Some((to, true)),
+            Effect::Abandon { .. } | Effect::Answer { .. } | Effect::Parcel { .. } => {}
         };
         act(Arc::make_mut(&mut station.node), local, &mut sink);
         for (to, frame) in sent {

@@ -96,6 +96,7 @@ impl World {
         machine.paused_until = 0;
         machine.wake_at = self.now;
         machine.copies = [None; GUESTS];
+        machine.arrived = [None; GUESTS];
         machine.outbox.clear();
         if machine.life > 1 {
             // A counter starts anew at every boot.
@@ -162,6 +163,7 @@ impl World {
         }
         machine.on = false;
         machine.copies = [None; GUESTS];
+        machine.arrived = [None; GUESTS];
         if let Some(disk) = &mut machine.disk
             && let Some((_, Work::Persist(place, record))) = machine
                 .outbox

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::rc::Rc;
 
-use cluster_proto::ids::{Epoch, Micros};
+use cluster_proto::ids::{Epoch, GuestId, Micros, MoveId};
 use cluster_proto::ledger::types::{Outcome, Reason};
 use cluster_proto::node::Local;
 
@@ -14,6 +14,7 @@ use crate::oracle::{Oracle, Violation};
 use crate::stats::Stats;
 
 mod boards;
+mod moves;
 mod network;
 mod operator;
 
@@ -86,6 +87,8 @@ enum Happening {
         life: u64,
         event: Local,
     },
+    /// The next step of a move.
+    Transfer(moves::Transfer),
     /// A disk has finished.
     Disk { board: usize, life: u64 },
     /// The operator's tool asked to be woken.
@@ -129,6 +132,8 @@ pub struct World {
     pub weather: Weather,
     /// How likely a start fails, per million.
     pub start_fails: u32,
+    /// How likely a move is given up, per million.
+    pub move_fails: u32,
     /// Who looks.
     pub oracle: Oracle,
     /// What was counted.
@@ -176,6 +181,7 @@ impl World {
             cut: [[false; BOARDS]; BOARDS],
             weather: FAIR,
             start_fails: 0,
+            move_fails: 0,
             oracle: Oracle::default(),
             stats: Stats::default(),
             dice,
@@ -204,18 +210,29 @@ impl World {
     /// # Errors
     /// The first property that does not hold.
     pub fn run_to(&mut self, until: u64) -> Result<(), Violation> {
-        while let Some(Reverse(due)) = self.queue.peek() {
-            if due.at > until {
-                break;
-            }
-            let Some(Reverse(due)) = self.queue.pop() else {
-                break;
-            };
-            self.now = due.at;
-            self.step(due.what)?;
+        while self.next_at().is_some_and(|at| at <= until) {
+            self.next()?;
         }
         self.now = until;
         Ok(())
+    }
+
+    /// When something happens next.
+    #[must_use]
+    pub fn next_at(&self) -> Option<u64> {
+        self.queue.peek().map(|Reverse(due)| due.at)
+    }
+
+    /// Lets what is next happen.
+    ///
+    /// # Errors
+    /// The first property that does not hold.
+    pub fn next(&mut self) -> Result<(), Violation> {
+        let Some(Reverse(due)) = self.queue.pop() else {
+            return Ok(());
+        };
+        self.now = due.at;
+        self.step(due.what)
     }
 
     fn lives(&self, board: usize, life: u64) -> bool {
@@ -252,6 +269,7 @@ impl World {
                 }
                 self.enter(board, |node, now, tray| node.local(now, event, tray))
             }
+            Happening::Transfer(transfer) => self.transfer(transfer),
             Happening::Tool => {
                 self.wake_tool();
                 Ok(())
@@ -320,6 +338,7 @@ impl World {
         self.stats.steps += 1;
         let mut tray = std::mem::take(&mut self.tray);
         let machine = &mut self.machines[board];
+        self.oracle.moves.live(machine, self.now);
         let local = machine.clock.local(self.now);
         call(&mut machine.node, local, &mut tray);
         for work in tray.0.drain(..) {
@@ -331,6 +350,7 @@ impl World {
         }
         self.tray = tray;
         self.drain_outbox(board)?;
+        self.drop_arrived(board);
         self.oracle
             .look(board, self.now, &self.machines, &mut self.stats)?;
         self.plan_wake(board);
@@ -391,27 +411,10 @@ impl World {
                     disk.write(place, record);
                 }
             }
-            Work::Start(guest, epoch) => {
-                self.oracle.start(board, guest, epoch, &self.machines)?;
-                self.started[guest.at()] = (self.now, board, epoch);
-                let delay = self.dice.between(START_MIN, START_MAX);
-                let fails = self.dice.chance(self.start_fails);
-                let event = if fails {
-                    self.stats.see("start_failed");
-                    Local::Gone {
-                        guest,
-                        epoch,
-                        reason: Reason::StartFailed,
-                    }
-                } else {
-                    self.machines[board].copies[guest.at()] = Some(Running {
-                        epoch,
-                        frozen: false,
-                    });
-                    Local::Started { guest, epoch }
-                };
-                self.schedule(self.now + delay, Happening::Local { board, life, event });
-            }
+            Work::Start(guest, epoch, arrived) => self.start(board, guest, epoch, arrived)?,
+            Work::Move(guest, epoch, id, to) => self.begin_move(board, guest, epoch, (id, to)),
+            Work::Abandon(guest, id) => self.abandon(board, guest, id),
+            Work::Renew(guest, from, to) => self.renew(board, guest, from, to),
             Work::Freeze(guest, _) => {
                 if let Some(copy) = &mut self.machines[board].copies[guest.at()] {
                     copy.frozen = true;
@@ -445,6 +448,39 @@ impl World {
                 }
             }
         }
+        Ok(())
+    }
+
+    fn start(
+        &mut self,
+        board: usize,
+        guest: GuestId,
+        epoch: Epoch,
+        arrived: Option<MoveId>,
+    ) -> Result<(), Violation> {
+        self.oracle.start(board, guest, epoch, &self.machines)?;
+        self.started[guest.at()] = (self.now, board, epoch);
+        let count = match arrived {
+            Some(id) => self.take_over(board, guest, id)?,
+            None => {
+                self.oracle.moves.begun(guest);
+                0
+            }
+        };
+        let delay = self.dice.between(START_MIN, START_MAX);
+        let event = if self.dice.chance(self.start_fails) {
+            self.stats.see("start_failed");
+            Local::Gone {
+                guest,
+                epoch,
+                reason: Reason::StartFailed,
+            }
+        } else {
+            self.machines[board].copies[guest.at()] = Some(Running::new(epoch, count));
+            Local::Started { guest, epoch }
+        };
+        let life = self.machines[board].life;
+        self.schedule(self.now + delay, Happening::Local { board, life, event });
         Ok(())
     }
 }
