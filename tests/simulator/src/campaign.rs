@@ -62,7 +62,10 @@ fn both_phases(world: &mut World, plan: &Plan) -> Result<(), Violation> {
 }
 
 /// Ends all faults, and waits for the cluster to be whole.
-fn heal(world: &mut World) -> Result<(), Violation> {
+///
+/// # Errors
+/// The first property that does not hold; wholeness is one.
+pub fn heal(world: &mut World) -> Result<(), Violation> {
     world.cut = [[false; BOARDS]; BOARDS];
     world.weather = FAIR;
     (world.start_fails, world.move_fails) = (0, 0);

@@ -140,7 +140,7 @@ fn migration(dice: &mut Dice, boards: usize) -> Operation {
 
 fn act(dice: &mut Dice, boards: usize) -> Act {
     let board = dice.pick(boards);
-    match dice.below(42) {
+    match dice.below(46) {
         0..=3 => Act::Crash(board),
         4 | 5 => Act::CrashLeader,
         6..=11 => Act::Boot(board),
@@ -158,9 +158,9 @@ fn act(dice: &mut Dice, boards: usize) -> Act {
         32 => Act::Flood(board),
         33 => Act::Reform(board),
         34 => Act::Ask(operation(dice, boards)),
-        35..=38 => Act::Order(board, migration(dice, boards)),
-        39 => Act::MoveFails([0, 300_000][dice.pick(2)]),
-        40 => Act::Order(
+        35..=41 => Act::Order(board, migration(dice, boards)),
+        42 | 43 => Act::MoveFails([0, 200_000, 400_000][dice.pick(3)]),
+        44 => Act::Order(
             board,
             Operation::CancelMove {
                 guest: GuestId(dice.below(6) as u16),

@@ -101,6 +101,16 @@ fn a_fence_at_once_is_seen() {
 }
 
 #[test]
+fn a_copy_that_runs_after_the_question_is_seen() {
+    demand(Mutation::AskedRuns);
+}
+
+#[test]
+fn a_source_that_goes_on_without_an_answer_is_seen() {
+    demand(Mutation::RegretAtOnce);
+}
+
+#[test]
 fn replay_protection_by_counters_is_seen() {
     demand(Mutation::CounterOnly);
 }

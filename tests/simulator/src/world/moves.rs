@@ -97,6 +97,28 @@ impl World {
         self.schedule(self.now, Happening::Local { board, life, event });
     }
 
+    /// The driver of a move of `guest` on `board` changes its mind, whatever it has said before.
+    ///
+    /// # Errors
+    /// The first property that does not hold.
+    pub fn regret(&mut self, board: usize, guest: GuestId) -> Result<(), Violation> {
+        let copy = self.machines[board].copies[guest.at()];
+        let Some((id, epoch)) = copy.and_then(|copy| Some((copy.moved?, copy.epoch))) else {
+            return Ok(());
+        };
+        let transfer = Transfer {
+            from: board,
+            life: self.machines[board].life,
+            to: board,
+            guest,
+            epoch,
+            id,
+            step: Step::Regret,
+            tries: 0,
+        };
+        self.transfer(transfer)
+    }
+
     pub(super) fn abandon(&mut self, board: usize, guest: GuestId, id: MoveId) {
         if let Some(copy) = &mut self.machines[board].copies[guest.at()]
             && copy.moved == Some(id)
@@ -178,12 +200,20 @@ impl World {
             }
             Step::Deliver => self.deliver(transfer),
             Step::Acknowledge => return self.acknowledge(transfer),
-            Step::Regret => {
-                self.stats.see("move_regretted");
-                return self.report(&transfer, Some(Reason::DestinationLost));
-            }
+            Step::Regret => return self.change_mind(transfer),
         }
         Ok(())
+    }
+
+    /// Before it has asked, the source gives up by itself; after that, the ledger decides.
+    fn change_mind(&mut self, transfer: Transfer) -> Result<(), Violation> {
+        let node = &self.machines[transfer.from].node;
+        if !node.is_handing_over(transfer.guest) {
+            self.give_up(&transfer, Reason::DestinationLost);
+            return Ok(());
+        }
+        self.stats.see("move_regretted");
+        self.report(&transfer, Some(Reason::DestinationLost))
     }
 
     fn go_on(&mut self, transfer: Transfer, step: Step) {
