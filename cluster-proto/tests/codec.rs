@@ -86,6 +86,15 @@ fn operation() -> impl Strategy<Value = Operation> {
         }),
         (board(), any::<bool>()).prop_map(|(board, on)| Operation::Drain { board, on }),
         any::<bool>().prop_map(|on| Operation::DisarmAll { on }),
+        (any::<u16>(), proptest::option::of(board())).prop_map(|(guest, to)| {
+            Operation::Migrate {
+                guest: GuestId(guest),
+                to,
+            }
+        }),
+        any::<u16>().prop_map(|guest| Operation::CancelMove {
+            guest: GuestId(guest)
+        }),
         (
             text(),
             any::<u16>(),
@@ -159,6 +168,36 @@ fn decree() -> impl Strategy<Value = Decree> {
                 reason: Reason::Hung
             },
         }),
+        (any::<u16>(), any::<u64>(), any::<u64>()).prop_map(|(guest, epoch, id)| {
+            Decree::Observe {
+                guest: GuestId(guest),
+                epoch: Epoch(epoch),
+                seen: Observation::Stays {
+                    id: MoveId(id),
+                    reason: Reason::NotConverged,
+                },
+            }
+        }),
+        (any::<u16>(), any::<u64>(), board(), any::<u64>()).prop_map(
+            |(guest, epoch, to, tenure)| Decree::Send {
+                guest: GuestId(guest),
+                epoch: Epoch(epoch),
+                to,
+                tenure: Tenure(tenure),
+                reason: Reason::Drained,
+            }
+        ),
+        (
+            any::<u16>(),
+            any::<u64>(),
+            proptest::option::of(any::<u64>())
+        )
+            .prop_map(|(guest, epoch, complete)| Decree::Hand {
+                guest: GuestId(guest),
+                epoch: Epoch(epoch),
+                complete: complete.map(MoveId),
+                reason: Reason::CannotMove,
+            }),
         (id, operation()).prop_map(|(id, operation)| Decree::Operate { id, operation }),
     ]
 }

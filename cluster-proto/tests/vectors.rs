@@ -29,7 +29,7 @@ fn bytes(value: &impl Wire) -> Vec<u8> {
 
 fn status() -> Status {
     Status {
-        speaks: 1,
+        speaks: 2,
         era: ERA,
         memory: Memory(0xa1),
         term: Term(7),
@@ -73,7 +73,17 @@ fn entries() -> Vec<u8> {
         tenure: Tenure(12),
         reason: Reason::Placed,
     };
+    let hand = Decree::Hand {
+        guest: GuestId(4),
+        epoch: Epoch((2 << 32) + 5),
+        complete: None,
+        reason: Reason::DestinationLost,
+    };
     [
+        bytes(&Entry {
+            term: Term(7),
+            decree: hand,
+        }),
         bytes(&Entry {
             term: Term(7),
             decree: fence,
@@ -99,7 +109,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         previous: Index(41),
         previous_term: Term(6),
         commit: Index(40),
-        count: 2,
+        count: 3,
     };
     let id = RequestId {
         operator: 0x0f,
@@ -247,6 +257,17 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
             "parcel",
             one,
             Message::Parcel(&[6, 3, 0, 9, 0, 0, 0, 0, 0, 0, 0]),
+        ),
+        (
+            "hand-over",
+            one,
+            Message::HandOver(HandOver {
+                era: ERA,
+                guest: GuestId(3),
+                epoch: Epoch((2 << 32) + 2),
+                complete: Some(MoveId(44)),
+                reason: Reason::None,
+            }),
         ),
     ];
     let auth = ClusterKey::new(&key());

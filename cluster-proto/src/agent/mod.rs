@@ -9,6 +9,8 @@
 pub mod book;
 pub mod images;
 #[cfg(test)]
+mod move_tests;
+#[cfg(test)]
 mod tests;
 
 use heapless::Deque;

@@ -8,7 +8,7 @@ use sha2::Digest as _;
 use super::book::{Destination, Endpoint};
 use super::{Agent, Hands};
 use crate::client::{Client, Question, Reply};
-use crate::ids::{BoardId, BoardSet, Epoch, GuestId, Incarnation, Micros, Span};
+use crate::ids::{BoardId, BoardSet, Epoch, GuestId, Incarnation, Micros, MoveId, Span};
 use crate::ledger::Ledger;
 use crate::ledger::types::{
     Board, Capacity, CommandLine, Digest, GuestSpec, Image, Name, Operation, Outcome, Phase,
@@ -25,7 +25,7 @@ use crate::wire::frame::MAX_BODY;
 const B: usize = 4;
 const G: usize = 4;
 const D: usize = 4;
-type Small = Agent<ClusterKey, B, G, D, 32>;
+pub(super) type Small = Agent<ClusterKey, B, G, D, 32>;
 
 const CLUSTER: u32 = 0x1234_5678;
 const KEY: [u8; 32] = [9; 32];
@@ -45,10 +45,10 @@ fn home(board: usize) -> Endpoint {
 
 /// What a board's guests do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Copy {
-    epoch: Epoch,
-    frozen: bool,
-    until: Micros,
+pub(super) struct Copy {
+    pub epoch: Epoch,
+    pub frozen: bool,
+    pub until: Micros,
 }
 
 #[derive(Default)]
@@ -59,15 +59,18 @@ struct World {
 
 /// A board's images, whole or growing, its guests, and what it sends.
 #[derive(Default)]
-struct Body {
+pub(super) struct Body {
     images: BTreeMap<Digest, (Vec<u8>, bool)>,
     room: usize,
-    copies: BTreeMap<GuestId, Copy>,
+    pub copies: BTreeMap<GuestId, Copy>,
     sent: Vec<(Destination, Vec<u8>)>,
-    events: VecDeque<Local>,
-    started: Vec<(GuestId, Epoch)>,
+    pub events: VecDeque<Local>,
+    pub started: Vec<(GuestId, Epoch)>,
     refuses: bool,
     typed: Vec<u8>,
+    /// Moves that are under way from here, and what moves have brought.
+    pub moves: BTreeMap<GuestId, (Epoch, MoveId, BoardId)>,
+    pub arrived: BTreeMap<GuestId, MoveId>,
 }
 
 impl Store for Body {
@@ -93,14 +96,15 @@ impl Hands<B, G, D> for Body {
         &mut self,
         guest: GuestId,
         epoch: Epoch,
+        arrived: Option<MoveId>,
         ledger: &Ledger<B, G, D>,
     ) -> Result<(), Reason> {
         let spec = &ledger.guest(guest).expect("it is in the ledger").spec;
         assert!(
-            self.has_image(&spec.kernel),
+            arrived.is_some() || self.has_image(&spec.kernel),
             "a guest starts from images that are here"
         );
-        if self.refuses {
+        if self.refuses || self.arrived.remove(&guest) != arrived {
             return Err(Reason::StartFailed);
         }
         let copy = Copy {
@@ -116,6 +120,21 @@ impl Hands<B, G, D> for Body {
         self.events.push_back(Local::Started { guest, epoch });
         Ok(())
     }
+    fn send_guest(&mut self, guest: GuestId, epoch: Epoch, id: MoveId, to: BoardId) {
+        assert_eq!(self.copies.get(&guest).expect("a copy").epoch, epoch);
+        let before = self.moves.insert(guest, (epoch, id, to));
+        assert!(before.is_none(), "one move of a guest");
+    }
+    fn abandon_move(&mut self, guest: GuestId, epoch: Epoch, id: MoveId) {
+        let order = self.moves.remove(&guest).expect("a move");
+        assert_eq!((order.0, order.1), (epoch, id));
+    }
+    fn renew(&mut self, guest: GuestId, from: Epoch, to: Epoch) {
+        assert!(self.moves.remove(&guest).is_some_and(|it| it.0 == from));
+        let copy = self.copies.get_mut(&guest).expect("a copy");
+        assert_eq!(copy.epoch, from);
+        (copy.epoch, copy.frozen) = (to, true);
+    }
     fn freeze(&mut self, guest: GuestId, epoch: Epoch) {
         let copy = self.copies.get_mut(&guest).expect("a copy");
         assert_eq!(copy.epoch, epoch);
@@ -128,6 +147,7 @@ impl Hands<B, G, D> for Body {
     }
     fn destroy(&mut self, guest: GuestId, epoch: Epoch) {
         assert_eq!(self.copies.remove(&guest).expect("a copy").epoch, epoch);
+        self.moves.remove(&guest);
         let reason = Reason::Operator;
         self.events.push_back(Local::Gone {
             guest,
@@ -186,11 +206,11 @@ impl Hands<B, G, D> for Body {
     }
 }
 
-struct Lab {
+pub(super) struct Lab {
     now: u64,
     world: World,
-    agents: Vec<Box<Small>>,
-    bodies: Vec<Body>,
+    pub agents: Vec<Box<Small>>,
+    pub bodies: Vec<Body>,
     off: BTreeSet<usize>,
     lives: u64,
     tool: Client<ClusterKey>,
@@ -226,7 +246,7 @@ fn spec(name: &str, kernel: Digest) -> GuestSpec {
 
 impl Lab {
     /// Three boards; the ledger has one guest, whose kernel is on boards `held`.
-    fn new(held: &[usize]) -> Self {
+    pub fn new(held: &[usize]) -> Self {
         let everything = BoardSet(0b111);
         let mut lab = Self {
             now: 1_000,
@@ -327,7 +347,7 @@ impl Lab {
         }
     }
 
-    fn run(&mut self, span: Span) {
+    pub fn run(&mut self, span: Span) {
         let end = self.now + span.0;
         while self.now < end {
             self.now += 250;
@@ -431,7 +451,7 @@ impl Lab {
     }
 
     /// Who owns the guest and runs it.
-    fn owner(&self) -> Option<usize> {
+    pub fn owner(&self) -> Option<usize> {
         let guest = GuestId(0);
         let ledger =
             (0..3).find(|board| !self.off.contains(board) && self.agents[*board].node().leads());
@@ -439,7 +459,7 @@ impl Lab {
         (guest.phase == Phase::Running).then_some(usize::from(guest.owner.0))
     }
 
-    fn until(&mut self, what: &str, span: Span, mut seen: impl FnMut(&Self) -> bool) {
+    pub fn until(&mut self, what: &str, span: Span, mut seen: impl FnMut(&Self) -> bool) {
         let end = self.now + span.0;
         while !seen(self) {
             assert!(self.now < end, "{what} did not come");
@@ -447,7 +467,7 @@ impl Lab {
         }
     }
 
-    fn order(&mut self, operation: Operation) -> Outcome {
+    pub fn order(&mut self, operation: Operation) -> Outcome {
         self.outcome = None;
         let mut out = Vec::new();
         self.tool.ask(

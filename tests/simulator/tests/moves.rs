@@ -18,6 +18,9 @@ const TROUBLE: u64 = 2_000_000;
 /// From the end of trouble, in which a source may try for a second, to a guest that runs.
 const BOUND: u64 = 3_000_000;
 
+/// Moves that are struck.
+const SEEDS: u64 = 8;
+
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trouble {
@@ -68,7 +71,9 @@ impl Scene {
     ) -> Result<Self, Violation> {
         let (mut cast, _) = design(seed);
         (cast.boards, cast.witness, cast.seatless) = (3, false, false);
-        (cast.disks, cast.drift_ppm, cast.guests) = (0, 200, 2);
+        // Every fourth time with journals, behind which all that a board does waits.
+        cast.disks = if seed.is_multiple_of(4) { 0b111 } else { 0 };
+        (cast.drift_ppm, cast.guests) = (200, 2);
         #[cfg(feature = "mutations")]
         {
             cast.mutation = mutation;
@@ -269,9 +274,9 @@ fn steps(seed: u64) -> Vec<usize> {
 }
 
 /// Strikes right after each step, and in the middle of each.
-fn everywhere(troubles: &[Trouble], seeds: core::ops::RangeInclusive<u64>) {
+fn everywhere(troubles: &[Trouble]) {
     let mut runs = 0;
-    for seed in seeds {
+    for seed in 1..=SEEDS {
         let steps = steps(seed);
         let middles = steps.windows(2).map(|pair| pair[0].midpoint(pair[1]));
         let places: std::collections::BTreeSet<_> = steps.iter().copied().chain(middles).collect();
@@ -291,27 +296,38 @@ fn everywhere(troubles: &[Trouble], seeds: core::ops::RangeInclusive<u64>) {
 
 #[test]
 fn a_move_ends_soon_and_the_guest_goes_on_where_it_was_sent() {
+    let mut parts = std::collections::BTreeSet::new();
     for seed in 1..=100 {
         assert!(steps(seed).len() > 10, "seed {seed}");
+        let scene = scene(seed);
+        let leads = |who: Who| scene.at(who) == scene.leader;
+        if seed <= SEEDS {
+            parts.insert((leads(Source), leads(Destination)));
+        }
     }
+    assert_eq!(
+        parts.len(),
+        3,
+        "the source leads, the destination, and neither"
+    );
 }
 
 #[test]
 fn a_loss_at_any_step_loses_no_guest_but_its_owners() {
     let kill = [Source, Destination, Leader].map(Trouble::Kill);
-    everywhere(&kill, 1..=8);
+    everywhere(&kill);
 }
 
 #[test]
 fn a_reboot_at_any_step_loses_no_guest_but_its_owners() {
     let reboot = [Source, Destination, Leader].map(Trouble::Reboot);
-    everywhere(&reboot, 1..=8);
+    everywhere(&reboot);
 }
 
 #[test]
 fn a_board_cut_off_at_any_step_loses_no_guest_but_its_own() {
     let isolate = [Source, Destination, Leader].map(Trouble::Isolate);
-    everywhere(&isolate, 1..=8);
+    everywhere(&isolate);
 }
 
 #[test]
@@ -324,14 +340,14 @@ fn a_cut_at_any_step_and_in_any_direction_ends_the_move_or_delays_it() {
         (Destination, Leader),
         (Leader, Destination),
     ];
-    everywhere(&ways.map(|(from, to)| Trouble::Cut(from, to)), 1..=5);
+    everywhere(&ways.map(|(from, to)| Trouble::Cut(from, to)));
 }
 
 #[test]
 fn a_pause_at_any_step_ends_the_move_or_delays_it() {
     let short = [Source, Destination, Leader].map(|who| Trouble::Pause(who, 100_000));
     let long = [Source, Destination, Leader].map(|who| Trouble::Pause(who, 400_000));
-    everywhere(&[short, long].concat(), 1..=5);
+    everywhere(&[short, long].concat());
 }
 
 #[test]
@@ -343,7 +359,7 @@ fn another_word_at_any_step_ends_the_move_one_way_or_the_other() {
         Trouble::Restart,
         Trouble::Drain,
     ];
-    everywhere(&words, 1..=8);
+    everywhere(&words);
 }
 
 #[test]
