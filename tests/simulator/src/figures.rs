@@ -23,6 +23,7 @@ fn five() -> Cast {
         disks: 0,
         drift_ppm: 200,
         guests: 3,
+        mixed: false,
         #[cfg(feature = "mutations")]
         mutation: None,
     }

@@ -75,6 +75,7 @@ pub fn cast(dice: &mut Dice) -> Cast {
         disks,
         drift_ppm: [0, 200, 1_000, 50_000][dice.pick(4)],
         guests: dice.between(1, 5) as u8,
+        mixed: dice.chance(250_000),
         #[cfg(feature = "mutations")]
         mutation: None,
     }

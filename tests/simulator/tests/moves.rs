@@ -19,7 +19,7 @@ const TROUBLE: u64 = 2_000_000;
 const BOUND: u64 = 3_000_000;
 
 /// Moves that are struck.
-const SEEDS: u64 = 8;
+const SEEDS: u64 = 16;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Scene {
         (cast.boards, cast.witness, cast.seatless) = (3, false, false);
         // Every fourth time with journals, behind which all that a board does waits.
         cast.disks = if seed.is_multiple_of(4) { 0b111 } else { 0 };
-        (cast.drift_ppm, cast.guests) = (200, 2);
+        (cast.drift_ppm, cast.guests, cast.mixed) = (200, 2, false);
         #[cfg(feature = "mutations")]
         {
             cast.mutation = mutation;
@@ -153,7 +153,7 @@ impl Scene {
 
     /// Lets so many things happen.
     fn pass(&mut self, events: usize) -> Result<(), Violation> {
-        (0..events).try_for_each(|_| self.world.next())
+        (0..events).try_for_each(|_| self.world.next_event())
     }
 
     fn strike(&mut self, trouble: Trouble) -> Result<(), Violation> {

@@ -144,7 +144,11 @@ impl World {
             capacity: Capacity {
                 memory_mib: if witness { 0 } else { 1_024 },
                 cores: 4,
-                class: 1,
+                class: if self.cast.mixed {
+                    1 + board as u32 % 2
+                } else {
+                    1
+                },
             },
             journal: self.machines[board].disk.is_some(),
             heartbeat: HEARTBEAT,

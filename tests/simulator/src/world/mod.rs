@@ -33,6 +33,8 @@ pub struct Cast {
     pub drift_ppm: u32,
     /// How many guests.
     pub guests: u8,
+    /// Whether every second board is of another class.
+    pub mixed: bool,
     /// The deliberate fault to make.
     #[cfg(feature = "mutations")]
     pub mutation: Option<cluster_proto::node::Mutation>,
@@ -211,7 +213,7 @@ impl World {
     /// The first property that does not hold.
     pub fn run_to(&mut self, until: u64) -> Result<(), Violation> {
         while self.next_at().is_some_and(|at| at <= until) {
-            self.next()?;
+            self.next_event()?;
         }
         self.now = until;
         Ok(())
@@ -227,7 +229,7 @@ impl World {
     ///
     /// # Errors
     /// The first property that does not hold.
-    pub fn next(&mut self) -> Result<(), Violation> {
+    pub fn next_event(&mut self) -> Result<(), Violation> {
         let Some(Reverse(due)) = self.queue.pop() else {
             return Ok(());
         };

@@ -20,7 +20,7 @@ const RETRY: u64 = 25_000;
 /// Tries after which a source gives up.
 const TRIES: u32 = 40;
 /// How soon a source changes its mind after it has asked, at the latest.
-const REGRET_MAX: u64 = 30_000;
+const REGRET_MAX: u64 = 6_000;
 
 /// How far a move is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
