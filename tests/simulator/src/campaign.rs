@@ -5,7 +5,7 @@ use cluster_proto::ledger::types::{Phase, Wanted};
 use cluster_proto::placement::{Choice, choose, fits_elsewhere};
 
 use crate::dice::Dice;
-use crate::machine::BOARDS;
+use crate::machine::{BOARDS, Machine, Running};
 use crate::oracle::Violation;
 use crate::plan::{Act, Plan, cast, leader, perform, plan, reform_well};
 use crate::stats::Stats;
@@ -162,24 +162,29 @@ fn guests_whole(world: &World, at: usize) -> Option<String> {
                 if drained && fits_elsewhere(ledger, id, guest.owner) {
                     return Some(format!("guest {id} has not left"));
                 }
+                if guest.moving.is_some() {
+                    return Some(format!("guest {id} is still on its way"));
+                }
                 let machine = &world.machines[place];
                 let copy = machine.copies[id.at()];
                 let permit = machine.node.permit(id, machine.clock.local(world.now));
-                if copy.is_none_or(|copy| copy.frozen || copy.epoch != epoch) || permit.is_none() {
+                let live = |copy: Running| !copy.frozen && !copy.stopped && copy.epoch == epoch;
+                if !copy.is_some_and(live) || permit.is_none() {
                     return Some(format!("guest {id} runs only on paper"));
                 }
             }
             _ => return Some(format!("guest {id} is between places")),
         }
     }
-    let stray = |machine: &crate::machine::Machine, guest: usize| {
-        machine.copies[guest].is_some() && ledger.guest(GuestId(guest as u16)).is_none()
+    let stray = |machine: &Machine, guest: usize| {
+        let owned = ledger.guest(GuestId(guest as u16)).is_some();
+        machine.arrived[guest].is_some() || (machine.copies[guest].is_some() && !owned)
     };
     let strays = world
         .machines
         .iter()
         .any(|machine| (0..machine.copies.len()).any(|guest| stray(machine, guest)));
-    strays.then(|| "a copy of no guest".into())
+    strays.then(|| "a copy of no guest, or one that arrived and is nobody's".into())
 }
 
 /// Runs a seed; a failure is shrunk.
