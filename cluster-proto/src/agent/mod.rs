@@ -35,7 +35,7 @@ pub trait Hands<const B: usize, const G: usize, const D: usize>: Store {
     /// Makes a journal's record durable; it is when this returns. Only a node with a journal asks for it.
     fn persist(&mut self, place: Journal, record: &[u8]);
 
-    /// Begins to start a guest, as `ledger` describes it: from its images, which are all here, or from the copy that move `arrived` brought.
+    /// Begins to start a guest, as `ledger` describes it: from its images, which are all here, or from the copy that move `arrived` brought in the epoch before.
     /// [`Agent::local`] tells how that ends. If it is refused, there is no copy, and what arrived is dropped.
     ///
     /// # Errors

@@ -89,8 +89,8 @@ pub enum Effect<'a> {
         guest: GuestId,
         /// In which ownership epoch.
         epoch: Epoch,
-        /// The move that brought the copy from which it goes on; none: it starts from its images. Without that copy it is not started, and
-        /// reported by [`Local::Gone`].
+        /// The move, in the epoch before, that brought the copy from which it goes on; none: it starts from its images. Without that copy it is
+        /// not started, and reported by [`Local::Gone`].
         arrived: Option<MoveId>,
     },
     /// Copy a running guest to another board, and report by [`Local::Ready`] or [`Local::Stays`] how that ends.

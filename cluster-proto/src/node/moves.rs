@@ -23,18 +23,22 @@ pub enum Arrival {
 impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: usize>
     Node<A, B, G, D, L>
 {
-    /// What to do with the copy of `guest` that move `id` brings to this board.
+    /// What to do with the copy of `guest` that move `id` of ownership epoch `epoch` brings to this board.
     #[must_use]
-    pub fn arrival(&self, guest: GuestId, id: MoveId) -> Arrival {
-        if self.ledger.index.0 < id.0 {
+    pub fn arrival(&self, guest: GuestId, epoch: Epoch, id: MoveId) -> Arrival {
+        // Epochs grow from one history to the next; the indexes that name moves may begin anew.
+        let newest = self.ledger.epoch(guest);
+        if self.ledger.index.0 < id.0 && newest <= epoch {
             return Arrival::NotYet;
         }
         let tenure = self.own_tenure();
         let here = |(to, there): (_, Tenure)| to == self.board && there == tenure && tenure.0 != 0;
         let awaited = self.ledger.guest(guest).is_some_and(|guest| {
             let ordered = guest.moving.as_ref();
-            ordered.is_some_and(|order| order.id == id && here((order.to, order.tenure)))
-                || (guest.origin == Origin::Arrived { id }
+            (newest == epoch
+                && ordered.is_some_and(|order| order.id == id && here((order.to, order.tenure))))
+                || (newest.0 == epoch.0 + 1
+                    && guest.origin == Origin::Arrived { id }
                     && guest.phase == Phase::Starting
                     && here((guest.owner, guest.tenure)))
         });

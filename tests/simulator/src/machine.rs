@@ -228,6 +228,8 @@ impl Running {
 /// A copy that a move has brought, and that does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrived {
+    /// In which epoch.
+    pub epoch: Epoch,
     /// Which move.
     pub id: MoveId,
     /// The guest's state.

@@ -463,7 +463,7 @@ impl World {
         self.oracle.start(board, guest, epoch, &self.machines)?;
         self.started[guest.at()] = (self.now, board, epoch);
         let count = match arrived {
-            Some(id) => self.take_over(board, guest, id)?,
+            Some(id) => self.take_over(board, guest, (epoch, id))?,
             None => {
                 self.oracle.moves.begun(guest);
                 0

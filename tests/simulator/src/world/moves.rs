@@ -151,10 +151,11 @@ impl World {
         &mut self,
         board: usize,
         guest: GuestId,
-        id: MoveId,
+        (epoch, id): (Epoch, MoveId),
     ) -> Result<u64, Violation> {
         let arrived = self.machines[board].arrived[guest.at()].take();
-        let Some(arrived) = arrived.filter(|arrived| arrived.id == id) else {
+        let is_it = |arrived: &Arrived| arrived.id == id && arrived.epoch.0 + 1 == epoch.0;
+        let Some(arrived) = arrived.filter(is_it) else {
             return violation(
                 "state",
                 format!(
@@ -172,7 +173,10 @@ impl World {
         let machine = &mut self.machines[board];
         for (guest, slot) in machine.arrived.iter_mut().enumerate() {
             let over = |arrived: &Arrived| {
-                machine.node.arrival(GuestId(guest as u16), arrived.id) == Arrival::Over
+                machine
+                    .node
+                    .arrival(GuestId(guest as u16), arrived.epoch, arrived.id)
+                    == Arrival::Over
             };
             if slot.as_ref().is_some_and(over) {
                 *slot = None;
@@ -240,6 +244,7 @@ impl World {
             from,
             to,
             guest,
+            epoch,
             id,
             ..
         } = transfer;
@@ -247,11 +252,11 @@ impl World {
         if deaf || self.dice.chance(self.weather.loss) {
             return self.try_again(transfer);
         }
-        if self.machines[to].node.arrival(guest, id) == Arrival::Over {
+        if self.machines[to].node.arrival(guest, epoch, id) == Arrival::Over {
             return self.give_up(&transfer, Reason::DestinationRefused);
         }
         let count = self.machines[from].copies[guest.at()].map_or(0, |copy| copy.count);
-        self.machines[to].arrived[guest.at()] = Some(Arrived { id, count });
+        self.machines[to].arrived[guest.at()] = Some(Arrived { epoch, id, count });
         self.go_on(transfer, Step::Acknowledge);
     }
 
