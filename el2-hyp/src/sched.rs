@@ -24,10 +24,12 @@ pub struct EntityId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CoreId(pub u8);
 
+/// Off is all zeros, so that the image has no room for a queue in which nobody is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 enum State {
     /// Not there, or turned off.
-    Off,
+    Off = 0,
     /// Wants a core.
     Ready,
     /// Has one, since this time.
@@ -106,7 +108,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
             used: 0,
             ready: 0,
             floor: 0,
-            earliest: [NEVER; CORES],
+            earliest: [0; CORES],
         }
     }
 
@@ -116,6 +118,7 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     /// If `cores` is zero or more than `CORES`.
     pub fn configure(&mut self, cores: usize, frequency: u64) {
         assert!((1..=CORES).contains(&cores));
+        self.earliest = [NEVER; CORES];
         self.cores = cores;
         self.lead = frequency * LEAD_MICROSECONDS / 1_000_000;
     }
