@@ -60,20 +60,23 @@ struct Data {
 
 impl Data {
     fn new(ranges: [Range; 2], bytes: usize) -> Option<Self> {
-        let whole = |range: &Range| range.end - range.start & !(PART - 1);
-        let room: usize = ranges.iter().map(whole).sum();
+        let room: usize = ranges.iter().map(whole_parts).sum();
         (bytes <= room).then_some(Self { ranges, bytes })
     }
 
     /// Where byte `at` lies. No part lies in both ranges.
     fn address(&self, at: usize) -> usize {
         let [first, second] = &self.ranges;
-        let room = first.end - first.start & !(PART - 1);
-        match at.checked_sub(room) {
+        match at.checked_sub(whole_parts(first)) {
             None => first.start + at,
             Some(beyond) => second.start + beyond,
         }
     }
+}
+
+/// Bytes of the whole parts that a range has room for.
+fn whole_parts(range: &Range) -> usize {
+    (range.end - range.start) & !(PART - 1)
 }
 
 struct Dirty {
