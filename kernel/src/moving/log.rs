@@ -53,8 +53,9 @@ impl Log {
             }
             Phase::Starting => {
                 if step(slot)? == Progress::Done {
-                    percore::reschedule_all();
+                    // First it is noted where each core is, then they are woken: one that passed before and sleeps would not pass again.
                     self.0 = Phase::Lap(LAPS.begin_round(smp::running()));
+                    percore::reschedule_all();
                 }
             }
             Phase::Lap(round) if round.is_over(&LAPS) => self.0 = Phase::On,
