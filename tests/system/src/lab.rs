@@ -110,6 +110,26 @@ impl Drop for Lab {
 pub struct Client(TcpStream);
 
 impl Client {
+    /// Redis keeps what it is given: so many values of `bytes` bytes, which `seed` makes others, are written and read back, one after the other.
+    ///
+    /// # Panics
+    /// If an answer is another.
+    #[track_caller]
+    pub fn keeps(&mut self, values: usize, bytes: usize, seed: usize) {
+        for n in 0..values {
+            let value = vec![b'a' + ((n + seed) % 26) as u8; bytes];
+            let mut request =
+                format!("*3\r\n$3\r\nSET\r\n$4\r\n{n:04}\r\n${bytes}\r\n").into_bytes();
+            request.extend(&value);
+            request.extend(b"\r\n");
+            self.ask(&request, b"+OK\r\n");
+            let mut answer = format!("${bytes}\r\n").into_bytes();
+            answer.extend(&value);
+            answer.extend(b"\r\n");
+            self.ask(format!("GET {n:04}\r\n").as_bytes(), &answer);
+        }
+    }
+
     /// Sends `request`, and reads an answer as long as `wanted`, which it must be.
     ///
     /// # Panics

@@ -30,22 +30,6 @@ fn middle(mut of: Vec<u128>) -> u128 {
     of[of.len() / 2]
 }
 
-/// Redis keeps what it is given.
-fn keeps(client: &mut Client, seed: usize) {
-    for n in 0..VALUES {
-        let value = vec![b'a' + ((n + seed) % 26) as u8; VALUE_BYTES];
-        let mut request =
-            format!("*3\r\n$3\r\nSET\r\n$4\r\n{n:04}\r\n${VALUE_BYTES}\r\n").into_bytes();
-        request.extend(&value);
-        request.extend(b"\r\n");
-        client.ask(&request, b"+OK\r\n");
-        let mut answer = format!("${VALUE_BYTES}\r\n").into_bytes();
-        answer.extend(&value);
-        answer.extend(b"\r\n");
-        client.ask(format!("GET {n:04}\r\n").as_bytes(), &answer);
-    }
-}
-
 /// A neighbour that does its worst to its devices costs clients no more than twice what they usually wait. It does so by turns, and computes in between, which keeps as
 /// much of this machine busy and has no devices: the two are compared over the same minute, since on a machine that others use, too, the same wait
 /// differs by half from one minute to the next.
@@ -63,7 +47,7 @@ fn holds(test: &str, neighbour: Guest) {
         usual.extend(latencies(&mut client));
         lab.said("board-1", &format!("WORST {n}\r"));
         disturbed.extend(latencies(&mut client));
-        keeps(&mut client, n);
+        client.keeps(VALUES, VALUE_BYTES, n);
     }
     let said = lab.good(&["log", "board-1"]);
     let over = said.contains("] PASS ") || said.contains("] FAIL ");

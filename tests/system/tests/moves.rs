@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use system::board::ESCAPE;
-use system::lab::Client;
 use system::saw;
 use system::{Board, Guest, Lab, Machine, Package};
 
@@ -83,22 +82,6 @@ const VALUE_BYTES: usize = 1000;
 /// Moves under a client's load.
 const LOADED_MOVES: usize = 20;
 
-/// Redis keeps what it is given, over one connection.
-fn keeps(client: &mut Client, seed: usize) {
-    for n in 0..VALUES {
-        let value = vec![b'a' + ((n + seed) % 26) as u8; VALUE_BYTES];
-        let mut request =
-            format!("*3\r\n$3\r\nSET\r\n$4\r\n{n:04}\r\n${VALUE_BYTES}\r\n").into_bytes();
-        request.extend(&value);
-        request.extend(b"\r\n");
-        client.ask(&request, b"+OK\r\n");
-        let mut answer = format!("${VALUE_BYTES}\r\n").into_bytes();
-        answer.extend(&value);
-        answer.extend(b"\r\n");
-        client.ask(format!("GET {n:04}\r\n").as_bytes(), &answer);
-    }
-}
-
 /// Debian with a disk and a card: the client's connection is the same from the first move to the last, and the disk is where it was.
 #[test]
 fn a_guests_clients_stay_connected_while_it_moves() {
@@ -110,7 +93,7 @@ fn a_guests_clients_stay_connected_while_it_moves() {
     for n in 1..=LOADED_MOVES {
         lab.good(&["type", "board-1", r"\x1dm"]);
         loop {
-            keeps(&mut client, n);
+            client.keeps(VALUES, VALUE_BYTES, n);
             let said = lab.good(&["log", "board-1"]);
             assert!(!said.contains("does not move"), "{said}");
             if said.matches("has moved: ").count() == n {
@@ -118,7 +101,7 @@ fn a_guests_clients_stay_connected_while_it_moves() {
             }
         }
     }
-    keeps(&mut client, 0);
+    client.keeps(VALUES, VALUE_BYTES, 0);
     client.ask(b"DBSIZE\r\n", format!(":{VALUES}\r\n").as_bytes());
     let said = lab.good(&["log", "board-1"]);
     for wrong in ["I/O error", "Kernel panic", "EXT4-fs error"] {
