@@ -22,7 +22,7 @@ pub fn run(host: &CoreHost) -> ! {
     loop {
         // SAFETY: the core is here with nothing in hand but what it puts into memory.
         unsafe { host.pass() };
-        if own.console.swap(false, Ordering::SeqCst) {
+        if host.takes_console() {
             operator::serve(host);
         }
         own.reschedule.store(false, Ordering::SeqCst);

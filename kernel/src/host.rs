@@ -106,6 +106,16 @@ impl CoreHost {
         self.serve_devices();
     }
 
+    /// Whether the console line has something for this core, which sees to it now. Its interrupt stays active until then: the line stays
+    /// up, and would come again and again to a core that has something else in hand.
+    pub fn takes_console(&self) -> bool {
+        let waits = self.per_core.console.swap(false, Ordering::SeqCst);
+        if waits && let Some(console) = self.interrupts.console {
+            self.deactivate(console.id.get());
+        }
+        waits
+    }
+
     /// Takes an interrupt while no vCPU is loaded.
     pub fn take_interrupt(&self) {
         if self.interrupt() == HostInterrupt::VirtualTimer {
@@ -184,7 +194,9 @@ impl Host for CoreHost {
         if !maintenance {
             self.serve(interrupt.intid());
         }
-        gic.deactivate(interrupt);
+        if Some(interrupt.intid()) != self.interrupts.console.map(|console| console.id.get()) {
+            gic.deactivate(interrupt);
+        }
         if maintenance {
             HostInterrupt::Maintenance
         } else {
@@ -224,7 +236,7 @@ impl Host for CoreHost {
     }
 
     fn deactivate(&self, intid: u32) {
-        self.interrupts.gic.deactivate_private(intid);
+        self.interrupts.gic.deactivate_intid(intid);
     }
 
     #[inline]

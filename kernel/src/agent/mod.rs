@@ -62,6 +62,8 @@ struct Told {
     freezes: u64,
 }
 
+/// Large, and zero but for a few words: the image holds no more than those (`image.ld`).
+#[unsafe(link_section = ".sparse")]
 static MEMBER: Mutex<Member> = Mutex::new(Member {
     agent: Agent::new(),
     state: State::new(),

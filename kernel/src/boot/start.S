@@ -78,11 +78,18 @@ start:
     address x0, _file_end
     address x1, _image_end
     bl invalidate
-    address x0, _bss_start
+    address x0, _sparse_start
     address x1, _bss_end
 1:  stp xzr, xzr, [x0], #16
     cmp x0, x1
     b.lo 1b
+
+    // The words of .sparse that are not zero: pairs of an offset and a word, up to one that is zero.
+    address x0, _sparse_start
+    address x1, _sparse_words
+0:  ldp x2, x3, [x1], #16
+    str x3, [x0, x2]
+    cbnz x3, 0b
 
     // Relocate. An even entry is the offset of a word to which the image's address is added; an odd one has, above its lowest bit, a bit for
     // each of the 63 words behind those before (generic ELF ABI, SHT_RELR).

@@ -114,9 +114,9 @@ impl Gic {
         either!(self, gic => gic.deactivate(interrupt.0))
     }
 
-    /// Makes a private interrupt of this core inactive.
+    /// Makes an interrupt inactive that was left active: a private one of this core, or a shared one.
     #[inline(always)]
-    pub fn deactivate_private(&self, intid: u32) {
+    pub fn deactivate_intid(&self, intid: u32) {
         either!(self, gic => gic.deactivate(intid))
     }
 
