@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod bulk;
 pub mod client;
 pub mod described;
 pub mod detector;

@@ -10,7 +10,7 @@ use core::hash::Hasher;
 use chacha20::{Key, R20, hchacha};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
-use crate::ids::Incarnation;
+use crate::ids::{GuestId, Incarnation, MoveId};
 
 /// Bytes of a tag.
 pub const TAG: usize = 16;
@@ -21,6 +21,8 @@ pub struct LifeKey(pub [u8; 16]);
 
 /// Byte 1 of what a cluster's tag is derived from; zero is for lives.
 const TAG_USE: u8 = 1;
+/// Byte 1 of what a move's key is derived from.
+const MOVE_USE: u8 = 2;
 
 /// The 32 bits that name a cluster in every frame's header ([`super::frame::Envelope::cluster`]), from its key and its name. Who sees them learns nothing of the key:
 /// they are a part of a pseudo-random function's output under a key that serves nothing else.
@@ -28,13 +30,45 @@ const TAG_USE: u8 = 1;
 pub fn cluster_tag(key: &[u8; 32], name: &str) -> u32 {
     let mut input = [0; 16];
     input[1] = TAG_USE;
-    let derived = hchacha::<R20>(&Key::from(*key), &input.into());
-    let mut own = [0; 16];
-    own.copy_from_slice(&derived[..16]);
-    let mut hasher = SipHasher24::new_with_key(&own);
-    hasher.write(name.as_bytes());
-    let [a, b, c, d, ..] = hasher.finish128().as_bytes();
+    let [a, b, c, d, ..] = tag(&derive(key, &input), name.as_bytes());
     u32::from_le_bytes([a, b, c, d])
+}
+
+/// The key under which a move's bulk stream is authentic, from the cluster's.
+#[must_use]
+pub fn move_key(key: &[u8; 32], guest: GuestId, id: MoveId) -> LifeKey {
+    let mut input = [0; 16];
+    input[1] = MOVE_USE;
+    input[2..4].copy_from_slice(&guest.0.to_le_bytes());
+    input[8..].copy_from_slice(&id.0.to_le_bytes());
+    derive(key, &input)
+}
+
+fn derive(key: &[u8; 32], input: &[u8; 16]) -> LifeKey {
+    let derived = hchacha::<R20>(&Key::from(*key), &(*input).into());
+    let mut own = LifeKey::default();
+    own.0.copy_from_slice(&derived[..16]);
+    own
+}
+
+/// The tag of `bytes`.
+#[must_use]
+#[inline]
+pub fn tag(life: &LifeKey, bytes: &[u8]) -> [u8; TAG] {
+    let mut hasher = SipHasher24::new_with_key(&life.0);
+    hasher.write(bytes);
+    hasher.finish128().as_bytes()
+}
+
+/// Whether `its` is the tag of `bytes`; takes the same time wherever they differ.
+#[must_use]
+pub fn is_tag(life: &LifeKey, bytes: &[u8], its: &[u8; TAG]) -> bool {
+    is_same(&tag(life, bytes), its)
+}
+
+fn is_same(right: &[u8; TAG], its: &[u8; TAG]) -> bool {
+    let differences = right.iter().zip(its).map(|(a, b)| a ^ b);
+    differences.fold(0, |all, one| all | one) == 0
 }
 
 /// Makes and checks tags. There is one for boards; a simulation may bring a cheaper one, since what it tests is not the cipher.
@@ -53,12 +87,7 @@ pub trait Authenticator: Clone {
 
     /// Whether `tag` is the tag of `bytes`; takes the same time wherever they differ.
     fn check(&self, life: &LifeKey, bytes: &[u8], tag: &[u8; TAG]) -> bool {
-        let right = self.tag(life, bytes);
-        right
-            .iter()
-            .zip(tag)
-            .fold(0, |difference, (a, b)| difference | (a ^ b))
-            == 0
+        is_same(&self.tag(life, bytes), tag)
     }
 }
 
@@ -93,16 +122,11 @@ impl Authenticator for ClusterKey {
         let mut input = [0; 16];
         input[0] = sender;
         input[8..].copy_from_slice(&incarnation.0.to_le_bytes());
-        let mut life = LifeKey::default();
-        let derived = hchacha::<R20>(&Key::from(self.key), &input.into());
-        life.0.copy_from_slice(&derived[..16]);
-        life
+        derive(&self.key, &input)
     }
 
     #[inline]
     fn tag(&self, life: &LifeKey, bytes: &[u8]) -> [u8; TAG] {
-        let mut hasher = SipHasher24::new_with_key(&life.0);
-        hasher.write(bytes);
-        hasher.finish128().as_bytes()
+        tag(life, bytes)
     }
 }
