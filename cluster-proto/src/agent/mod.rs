@@ -18,7 +18,7 @@ use heapless::Deque;
 use crate::ids::{BoardId, Epoch, GuestId, Micros, MoveId};
 use crate::ledger::Ledger;
 use crate::ledger::types::{Digest, Reason};
-use crate::node::{CopyState, Effect, Journal, Local, Node, Setup, Sink};
+use crate::node::{Arrival, CopyState, Effect, Journal, Local, Node, Setup, Sink};
 use crate::service::fetch::Store;
 use crate::service::{CONSOLE_BYTES, Parcel};
 use crate::wire::auth::Authenticator;
@@ -48,9 +48,9 @@ pub trait Hands<const B: usize, const G: usize, const D: usize>: Store {
         ledger: &Ledger<B, G, D>,
     ) -> Result<(), Reason>;
 
-    /// Begins to copy a running guest to board `to`. [`Agent::local`] tells how that ends: [`Local::Ready`] or [`Local::Stays`]. A copy
+    /// Begins to copy a running guest to board `to`, which is reached at `at`. [`Agent::local`] tells how that ends: [`Local::Ready`] or [`Local::Stays`]. A copy
     /// that is destroyed ends it too.
-    fn send_guest(&mut self, guest: GuestId, epoch: Epoch, id: MoveId, to: BoardId);
+    fn send_guest(&mut self, guest: GuestId, epoch: Epoch, id: MoveId, to: BoardId, at: Destination);
 
     /// Ends a move, if it has not ended; a copy that was stopped for it goes on, unless it is frozen.
     fn abandon_move(&mut self, guest: GuestId, epoch: Epoch, id: MoveId);
@@ -91,6 +91,17 @@ pub trait Hands<const B: usize, const G: usize, const D: usize>: Store {
 
     /// Types at a guest's console; whether the guest is here.
     fn type_in(&mut self, guest: GuestId, bytes: &[u8]) -> bool;
+}
+
+/// Whether a board waits for a guest that somebody wants to send it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaiting {
+    /// It does not know of it yet, or lacks an image: ask again.
+    NotYet,
+    /// It does, and has all that the guest needs beside its copy.
+    Here,
+    /// It does not, and will not.
+    Over,
 }
 
 /// A copy that is to start and waits for images.
@@ -158,7 +169,11 @@ impl<H: Hands<B, G, D>, const B: usize, const G: usize, const D: usize> Sink
                 epoch,
                 id,
                 to,
-            } => self.hands.send_guest(guest, epoch, id, to),
+            } => {
+                if let Some(at) = self.book.find(Recipient::One(Party::Board(to))) {
+                    self.hands.send_guest(guest, epoch, id, to, at);
+                }
+            }
             Effect::Abandon { guest, epoch, id } => self.hands.abandon_move(guest, epoch, id),
             Effect::Renew { guest, from, to } => self.hands.renew(guest, from, to),
             Effect::Freeze { guest, epoch } => match self.waiting(guest, epoch) {
@@ -350,6 +365,29 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             };
             let room = self.later.push_back(gone).is_ok();
             assert!(room, "more guests are gone than there are");
+        }
+    }
+
+    /// Somebody asks whether the copy of a guest that move `id` of epoch `epoch` brings is wanted here. Images that a guest needs beside it are sent for.
+    pub fn await_guest<H: Hands<B, G, D>>(
+        &mut self,
+        now: Micros,
+        (guest, epoch, id): (GuestId, Epoch, MoveId),
+        hands: &mut H,
+    ) -> Awaiting {
+        self.now = self.now.max(now);
+        match self.node.arrival(guest, epoch, id) {
+            Arrival::NotYet => Awaiting::NotYet,
+            Arrival::Over => Awaiting::Over,
+            Arrival::Awaited => {
+                match images::first_missing(self.node.ledger(), guest, hands) {
+                    None => Awaiting::Here,
+                    Some(digest) => match self.want_image(&digest, hands) {
+                        Ok(()) => Awaiting::NotYet,
+                        Err(_) => Awaiting::Over,
+                    },
+                }
+            }
         }
     }
 

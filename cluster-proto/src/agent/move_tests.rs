@@ -1,5 +1,6 @@
 //! Agents that move a guest: what hands are told, in which order.
 
+use super::Awaiting;
 use super::tests::Lab;
 use crate::ids::{BoardId, Epoch, GuestId, Micros, MoveId, Span};
 use crate::ledger::types::{Happening, Operation, Outcome, Reason};
@@ -129,4 +130,27 @@ fn a_board_that_cannot_move_guests_is_drained_all_the_same() {
         lab.owner().is_some_and(|owner| owner != source)
     });
     assert!(lab.bodies[source].copies.is_empty());
+}
+
+#[test]
+fn the_destination_waits_for_this_guest_and_no_other() {
+    let (mut lab, source, destination, epoch, id) = moving();
+    let asks = |lab: &mut Lab, guest, epoch, id| {
+        let now = Micros(0);
+        let (agent, body) = (&mut lab.agents[destination], &mut lab.bodies[destination]);
+        agent.await_guest(now, (guest, epoch, id), body)
+    };
+    lab.run(Span::millis(300));
+    assert_eq!(asks(&mut lab, GUEST, epoch, id), Awaiting::Here);
+    let other = MoveId(id.0 - 1);
+    assert_eq!(asks(&mut lab, GUEST, epoch, other), Awaiting::Over);
+    let later = MoveId(id.0 + 1_000);
+    assert_eq!(asks(&mut lab, GUEST, epoch, later), Awaiting::NotYet);
+    assert_eq!(asks(&mut lab, GuestId(1), epoch, id), Awaiting::Over);
+    lab.order(Operation::CancelMove { guest: GUEST });
+    lab.until("the move's end", Span::millis(1_000), |lab| {
+        lab.bodies[source].moves.is_empty()
+    });
+    lab.run(Span::millis(300));
+    assert_eq!(asks(&mut lab, GUEST, epoch, id), Awaiting::Over);
 }

@@ -120,7 +120,15 @@ impl Hands<B, G, D> for Body {
         self.events.push_back(Local::Started { guest, epoch });
         Ok(())
     }
-    fn send_guest(&mut self, guest: GuestId, epoch: Epoch, id: MoveId, to: BoardId) {
+    fn send_guest(
+        &mut self,
+        guest: GuestId,
+        epoch: Epoch,
+        id: MoveId,
+        to: BoardId,
+        at: Destination,
+    ) {
+        assert!(matches!(at, Destination::One(_)), "boards know one another");
         assert_eq!(self.copies.get(&guest).expect("a copy").epoch, epoch);
         let before = self.moves.insert(guest, (epoch, id, to));
         assert!(before.is_none(), "one move of a guest");
