@@ -68,7 +68,7 @@ pub fn serve() {
 /// Freezes a guest, or lets a frozen one go on.
 pub fn freeze_or_resume(slot: &Slot) {
     let (id, name) = (slot.guest.id, &slot.guest.name);
-    if guests::is_held(id) {
+    if guests::is_frozen(id) {
         info!("guest {name} goes on");
         guests::resume(id);
     } else {
@@ -80,7 +80,7 @@ pub fn freeze_or_resume(slot: &Slot) {
 /// Moves a guest to another place of this board, while it runs: what a move to another board costs, rehearsed without one.
 pub fn move_within(slot: &Slot) {
     let name = &slot.guest.name;
-    match moving::begin_within(slot) {
+    match moving::within::begin(slot) {
         Ok(()) => info!("guest {name} moves"),
         Err(why) => warn!("guest {name} does not move: {why}"),
     }

@@ -55,8 +55,8 @@ impl CoreHost {
             0 => agent::next_event(),
             _ => u64::MAX,
         };
-        let watch = match self.core {
-            0 => moving::watch::next_due(),
+        let moving = match self.core {
+            0 => moving::watch::next_due().min(moving::lanes::next_due()),
             _ => u64::MAX,
         };
         let work = self.per_core.work_at.load(Ordering::Relaxed);
@@ -66,7 +66,7 @@ impl CoreHost {
             .min(disk)
             .min(guests)
             .min(agent)
-            .min(watch)
+            .min(moving)
             .min(work);
         timer::arm_el2((first != u64::MAX).then_some(first));
     }

@@ -4,8 +4,9 @@ use alloc::boxed::Box;
 
 use crate::guests::{self, Placing};
 use crate::host::CoreHost;
+use crate::moving::lanes::{self, End};
 use crate::moving::watch::{self, Watch};
-use crate::moving::{self, Move};
+use crate::moving::within::{self, Move};
 use el2_hyp::arch::timer;
 
 /// What a core has begun.
@@ -14,21 +15,27 @@ pub enum Work {
     Placing(Placing),
     /// A guest moves within the board.
     Moving(Box<Move>),
+    /// A guest goes to another board, or comes from one.
+    Carrying(End),
     /// What a guest writes is measured.
     Watching(Box<Watch>),
 }
 
 /// Whether something waits for a core.
 pub fn is_waiting() -> bool {
-    guests::is_work_waiting() || moving::is_waiting() || watch::next_due() <= timer::now()
+    guests::is_work_waiting() || within::is_waiting() || lanes::is_waiting() || watch::next_due() <= timer::now()
 }
 
 /// The next that waits, for this core.
 pub fn next() -> Option<Work> {
     let placing = || guests::next_to_place().map(Work::Placing);
-    let moving = || moving::next().map(Work::Moving);
+    let moving = || within::next().map(Work::Moving);
+    let carrying = || lanes::next().map(Work::Carrying);
     let watching = || watch::next().map(Work::Watching);
-    placing().or_else(moving).or_else(watching)
+    placing()
+        .or_else(carrying)
+        .or_else(moving)
+        .or_else(watching)
 }
 
 impl Work {
@@ -37,6 +44,7 @@ impl Work {
         match self {
             Self::Placing(placing) => placing.go_on(host, end).map(Self::Placing),
             Self::Moving(moving) => moving.go_on(host, end).map(Self::Moving),
+            Self::Carrying(carrying) => carrying.go_on(host, end).map(Self::Carrying),
             Self::Watching(watch) => watch.go_on(host, end).map(Self::Watching),
         }
     }

@@ -2,22 +2,27 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::fmt;
 
-use cluster_proto::agent;
-use cluster_proto::agent::book::Destination;
+use cluster_proto::agent::book::{Destination, Endpoint};
+use cluster_proto::agent::{self, Awaiting};
+use cluster_proto::bulk::frame::{Body, Key, MAX_FRAME, Name, claim};
+use cluster_proto::bulk::{Seen, Verdict};
 use cluster_proto::ids::{BoardId, Epoch, GuestId, Micros, MoveId};
 use cluster_proto::ledger::types::{Digest, Reason};
 use cluster_proto::limits::{BOARDS, GUESTS, VOLUMES};
-use cluster_proto::node::{Journal, Local};
+use cluster_proto::node::{self, Journal, Local};
 use cluster_proto::package::Package;
 use cluster_proto::service::fetch::Store;
 use el2_hyp::gate::{Authority, Ticks};
 use el2_hyp::guest::Stop;
 
-use super::{BoardLedger, ticks_at, view};
+use super::{BoardAgent, BoardLedger, ticks_at, view};
 use crate::guests::{self, News};
 use crate::host::CoreHost;
 use crate::images::Images;
+use crate::moving::lanes::{self, End};
+use crate::moving::{Arrival, Departure};
 use crate::net::Network;
 use crate::net::ports::View;
 use crate::queue::MAX_BOARD_GUESTS;
@@ -30,8 +35,16 @@ struct Copy {
     epoch: Epoch,
     /// Why it goes, once it does.
     reason: Reason,
-    /// A move that was ordered, and of which the cluster is still to be told that this board cannot carry it out.
-    refused: Option<MoveId>,
+    /// A move that was ordered and has not begun.
+    ordered: Option<Ordered>,
+}
+
+/// An ordered move.
+#[derive(Clone, Copy)]
+struct Ordered {
+    id: MoveId,
+    to: BoardId,
+    at: Destination,
 }
 
 /// What lasts from one look to the next.
@@ -42,6 +55,8 @@ pub struct State {
     copies: [Option<Copy>; MAX_BOARD_GUESTS],
     /// What decides over their output.
     authority: Authority,
+    /// The cluster's key and tag.
+    secret: Option<([u8; 32], u32)>,
 }
 
 impl State {
@@ -52,11 +67,13 @@ impl State {
             images: Images::new(),
             copies: [None; MAX_BOARD_GUESTS],
             authority: Authority::new(),
+            secret: None,
         }
     }
 
-    /// Begins with what the package brings.
-    pub fn begin(&mut self, package: &Package<'static>) {
+    /// Begins with what the package brings, in the cluster with that key and tag.
+    pub fn begin(&mut self, package: &Package<'static>, key: [u8; 32], tag: u32) {
+        self.secret = Some((key, tag));
         self.images.add_package(package);
         self.package = Some(package.clone());
     }
@@ -66,19 +83,6 @@ impl State {
             copy.is_some_and(|copy| copy.guest == guest && copy.epoch == epoch)
         };
         self.copies.iter().position(is_it)
-    }
-
-    /// A move that this board does not carry out, to be told to the cluster.
-    fn next_refusal(&mut self) -> Option<Local> {
-        self.copies.iter_mut().flatten().find_map(|copy| {
-            let id = copy.refused.take()?;
-            Some(Local::Stays {
-                guest: copy.guest,
-                epoch: copy.epoch,
-                id,
-                reason: Reason::CannotMove,
-            })
-        })
     }
 
     /// Where a guest lives, in whatever epoch.
@@ -99,8 +103,8 @@ pub struct Hands<'a> {
 impl Hands<'_> {
     /// What became of a guest that the agent does not know yet.
     pub fn next_event(&mut self) -> Option<Local> {
-        if let Some(refusal) = self.state.next_refusal() {
-            return Some(refusal);
+        if let Some(news) = lanes::take_news() {
+            return Some(news);
         }
         loop {
             let (place, news) = guests::take_news()?;
@@ -135,6 +139,164 @@ impl Hands<'_> {
     }
 }
 
+/// Guests that move between boards.
+impl Hands<'_> {
+    /// Begins moves that were ordered and wait for their turn.
+    pub fn begin_moves(&mut self) {
+        for place in 0..MAX_BOARD_GUESTS {
+            let Some(copy) = &mut self.state.copies[place] else {
+                continue;
+            };
+            let Some(ordered) = copy.ordered else { continue };
+            let (leave, _) = lanes::count();
+            if leave >= lanes::MAX_DEPARTURES {
+                return;
+            }
+            copy.ordered = None;
+            let (guest, epoch, id) = (copy.guest, copy.epoch, ordered.id);
+            if let Err(reason) = self.begin_move(place, Name { guest, epoch, id }, ordered) {
+                lanes::tell(Local::Stays {
+                    guest,
+                    epoch,
+                    id,
+                    reason,
+                });
+            }
+        }
+    }
+
+    fn begin_move(&mut self, place: usize, name: Name, order: Ordered) -> Result<(), Reason> {
+        let (key, tag) = self.state.secret.as_ref().ok_or(Reason::CannotMove)?;
+        let Destination::One(peer) = order.at else {
+            return Err(Reason::DestinationLost);
+        };
+        let slot = guests::find(place).ok_or(Reason::CannotMove)?;
+        if let Err(why) = guests::begin_copy(place) {
+            warn!("guest {} does not move: {why}", slot.guest.name);
+            return Err(Reason::CannotMove);
+        }
+        info!("guest {} moves to board {}", slot.guest.name, order.to);
+        let key = Key::new(key, *tag, name);
+        let end = Departure::new(place, key.clone(), (order.to, peer));
+        lanes::open(place, key, End::Departure(end));
+        Ok(())
+    }
+
+    /// Looks at what asks to be let in, and answers.
+    pub fn answer_knocks(&mut self, agent: &mut BoardAgent, now: Micros) {
+        let mut room = [0; MAX_FRAME];
+        while let Some((from, length)) = lanes::next_knock(&mut room) {
+            let Some((name, _)) = claim(&room[..length]) else {
+                continue;
+            };
+            let Some((key, tag)) = &self.state.secret else {
+                continue;
+            };
+            let key = Key::new(key, *tag, name);
+            if key.read(&room[..length]).is_none() || lanes::find(name).is_some() {
+                continue;
+            }
+            let Name { guest, epoch, id } = name;
+            let verdict = match agent.await_guest(now, (guest, epoch, id), self) {
+                Awaiting::Over => Verdict::Refused,
+                Awaiting::Here if lanes::count().1 < lanes::MAX_ARRIVALS => {
+                    let ledger = agent.node().ledger();
+                    match self.begin_arrival(ledger, key.clone(), from) {
+                        Ok(()) => continue,
+                        Err(reason) => reason,
+                    }
+                }
+                // It asks again.
+                Awaiting::Here | Awaiting::NotYet => Verdict::Going,
+            };
+            let seen = Seen {
+                next: 0,
+                beyond: 0,
+                verdict,
+            };
+            let length = key.write(&Body::Seen(seen), &mut room);
+            self.network.send_bulk(from, &room[..length], self.view);
+        }
+    }
+
+    fn begin_arrival(
+        &mut self,
+        ledger: &BoardLedger,
+        key: Key,
+        from: Endpoint,
+    ) -> Result<(), Verdict> {
+        let guest = key.name().guest;
+        let package = self.state.package.as_ref().ok_or(Verdict::Refused)?;
+        let found = view::find(package, &self.state.images, ledger, guest);
+        let Some(found) = found else {
+            warn!("guest {guest} is not let in: the ledger's description makes no guest here");
+            return Err(Verdict::Refused);
+        };
+        let name = found.view.guest.name.clone();
+        let keep = (!found.keeps.is_empty()).then(|| Arc::new(found.keeps) as guests::Keep);
+        match guests::create_for_arrival(Box::new(found.view), keep) {
+            Ok(place) => {
+                let slot = guests::find(place).expect("it was just made");
+                info!("guest {name} comes from board {}", Octets(from.address));
+                let end = Arrival::new(slot, key.clone(), from);
+                lanes::open(place, key, End::Arrival(end));
+                Ok(())
+            }
+            Err(why) => {
+                warn!("guest {name} is not let in: {why}");
+                Err(Verdict::Refused)
+            }
+        }
+    }
+
+    /// Drops what has come and no move will give this board any more.
+    pub fn drop_arrivals(&mut self, agent: &BoardAgent) {
+        for (place, name) in lanes::arrivals() {
+            let arrival = agent.node().arrival(name.guest, name.epoch, name.id);
+            if arrival == node::Arrival::Over {
+                lanes::close(place, name);
+                guests::arrival_failed(place);
+            }
+        }
+    }
+
+    /// What has come is the guest from here on.
+    fn let_arrive(&mut self, guest: GuestId, epoch: Epoch, id: MoveId) -> Result<(), Reason> {
+        let name = Name {
+            guest,
+            epoch: Epoch(epoch.0 - 1),
+            id,
+        };
+        let whole = lanes::find(name).and_then(|place| {
+            let parts = lanes::take_whole(place, name)?;
+            Some((place, parts))
+        });
+        let Some((place, parts)) = whole else {
+            warn!("guest {guest} cannot go on here: not all of it has come");
+            return Err(Reason::StartFailed);
+        };
+        self.state.copies[place] = Some(Copy {
+            guest,
+            epoch,
+            reason: Reason::Operator,
+            ordered: None,
+        });
+        info!("cluster: guest {guest} has come and goes on here, epoch {epoch}");
+        guests::arrive(self.host, place, *parts);
+        Ok(())
+    }
+}
+
+/// An address as people write it.
+struct Octets([u8; 4]);
+
+impl fmt::Display for Octets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d] = self.0;
+        write!(f, "{a}.{b}.{c}.{d}")
+    }
+}
+
 impl Store for Hands<'_> {
     fn write(&mut self, digest: &Digest, from: u32, bytes: &[u8]) {
         self.state.images.write(digest, from, bytes);
@@ -165,9 +327,8 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
         arrived: Option<MoveId>,
         ledger: &BoardLedger,
     ) -> Result<(), Reason> {
-        if arrived.is_some() {
-            warn!("guest {guest} cannot be taken over: this board has no copy of it");
-            return Err(Reason::StartFailed);
+        if let Some(id) = arrived {
+            return self.let_arrive(guest, epoch, id);
         }
         let package = self.state.package.as_ref().ok_or(Reason::StartFailed)?;
         let Some(found) = view::find(package, &self.state.images, ledger, guest) else {
@@ -182,7 +343,7 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
                     guest,
                     epoch,
                     reason: Reason::Operator,
-                    refused: None,
+                    ordered: None,
                 });
                 info!("cluster: guest {name} is to start here, epoch {epoch}");
                 guests::start(place);
@@ -195,12 +356,18 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
         }
     }
 
-    fn send_guest(&mut self, guest: GuestId, epoch: Epoch, id: MoveId, _: BoardId) {
+    fn send_guest(
+        &mut self,
+        guest: GuestId,
+        epoch: Epoch,
+        id: MoveId,
+        to: BoardId,
+        at: Destination,
+    ) {
         if let Some(place) = self.state.place_of(guest, epoch)
             && let Some(copy) = &mut self.state.copies[place]
         {
-            warn!("guest {guest} stays here: this board cannot move guests yet");
-            copy.refused = Some(id);
+            copy.ordered = Some(Ordered { id, to, at });
         }
     }
 
@@ -208,14 +375,19 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
         if let Some(place) = self.state.place_of(guest, epoch)
             && let Some(copy) = &mut self.state.copies[place]
         {
-            copy.refused = copy.refused.filter(|refused| *refused != id);
+            copy.ordered = copy.ordered.filter(|ordered| ordered.id != id);
+            lanes::abandon(place, Name { guest, epoch, id });
         }
     }
 
-    fn renew(&mut self, guest: GuestId, from: Epoch, _: Epoch) {
-        unreachable!(
-            "guest {guest} was not stopped for a hand-over in epoch {from}: every move is refused"
-        );
+    fn renew(&mut self, guest: GuestId, from: Epoch, to: Epoch) {
+        if let Some(place) = self.state.place_of(guest, from)
+            && let Some(copy) = &mut self.state.copies[place]
+        {
+            copy.epoch = to;
+            guests::freeze(place);
+            lanes::abandon_all(place);
+        }
     }
 
     fn freeze(&mut self, guest: GuestId, epoch: Epoch) {
@@ -231,7 +403,14 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
     }
 
     fn destroy(&mut self, guest: GuestId, epoch: Epoch) {
-        if let Some(place) = self.state.place_of(guest, epoch) {
+        let Some(place) = self.state.place_of(guest, epoch) else {
+            return;
+        };
+        if lanes::departs(place) {
+            // It may be another board's by now: its cards leave the network at once.
+            guests::depart(self.host, place);
+            lanes::abandon_all(place);
+        } else {
             guests::destroy(self.host, place);
         }
     }

@@ -29,6 +29,7 @@ use el2_hyp::lock::Mutex;
 use el2_hyp::vgic::Version;
 
 use crate::host::CoreHost;
+use crate::moving::lanes;
 use crate::net::station::FRAME_BYTES;
 use crate::net::{self, microseconds};
 use crate::{guests, info, memory, random, smp, warn};
@@ -111,9 +112,10 @@ pub fn initialise(package: &Package<'static>, hardware: Hardware) {
         return;
     };
     let draw = || u64::from_le_bytes(random::draw());
+    let tag = cluster_tag(&key, package.cluster().as_str());
     let setup = Setup {
         board: BoardId(package.board_number().0),
-        cluster: cluster_tag(&key, package.cluster().as_str()),
+        cluster: tag,
         key,
         // Zero is no life.
         incarnation: Incarnation(draw() | 1),
@@ -133,7 +135,7 @@ pub fn initialise(package: &Package<'static>, hardware: Hardware) {
         warn!("the boot package makes no cluster: {error}");
         return;
     }
-    member.state.begin(package);
+    member.state.begin(package, key, tag);
     IS_MEMBER.store(true, Ordering::Relaxed);
     DUE.store(0, Ordering::Release);
 }
@@ -171,7 +173,7 @@ pub fn is_due() -> bool {
         return false;
     }
     let datagram = || net::network().is_some_and(net::Network::has_datagram);
-    guests::has_news() || next_event() <= timer::now() || datagram()
+    guests::has_news() || lanes::has_news() || next_event() <= timer::now() || datagram()
 }
 
 /// Core 0 does what is due, and counts what that costs. No lock is held.
@@ -204,12 +206,15 @@ fn take_turn(host: &CoreHost, network: &'static net::Network) {
         };
         agent.receive(now(), from, &room[..length], &mut hands);
     }
+    hands.answer_knocks(agent, now());
     while let Some(event) = hands.next_event() {
         agent.local(now(), event, &mut hands);
     }
     if agent.deadline() <= now() {
         agent.tick(now(), &mut hands);
     }
+    hands.begin_moves();
+    hands.drop_arrivals(agent);
     DUE.store(ticks_at(agent.deadline()), Ordering::Relaxed);
     view.finish();
     tell(agent, &mut member.told);

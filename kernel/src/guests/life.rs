@@ -53,8 +53,9 @@ pub(super) enum Stage {
 /// A place's.
 pub(super) struct Life {
     pub stage: Stage,
-    /// It is frozen: the queue holds its vCPUs.
-    pub held: bool,
+    /// It is frozen by order; it is stopped for its move. While either is so the queue holds its vCPUs.
+    pub frozen: bool,
+    pub still: bool,
     /// The core that places it is to give up.
     abandoned: bool,
     /// It is to be destroyed once it has stopped.
@@ -88,7 +89,8 @@ impl Life {
     pub const fn new() -> Self {
         Self {
             stage: Stage::Free,
-            held: false,
+            frozen: false,
+            still: false,
             abandoned: false,
             doomed: false,
             copied: false,
@@ -112,9 +114,13 @@ impl Life {
         tell();
     }
 
+    fn is_held(&self) -> bool {
+        self.frozen || self.still
+    }
+
     /// Whether it runs, and is not frozen.
     pub fn is_lively(&self) -> bool {
-        matches!(self.stage, Stage::Running) && !self.held
+        matches!(self.stage, Stage::Running) && !self.is_held()
     }
 
     fn start_failed(&mut self, slot: &Slot, why: PlaceError) {
@@ -243,42 +249,70 @@ pub(super) fn placed(host: &CoreHost, slot: &'static Slot, placed: &crate::place
 
 /// Takes a guest's vCPUs off the cores within moments, and keeps them off until it is resumed. Its devices send nothing meanwhile.
 pub fn freeze(id: usize) {
+    hold(id, |life| life.frozen = true);
+}
+
+/// As [`freeze`], for a guest that moves, until [`go_on_after_move`].
+pub fn stop_for_move(id: usize) {
+    hold(id, |life| life.still = true);
+}
+
+fn hold(id: usize, note: impl FnOnce(&mut Life)) {
     let mut life = PLACES[id].life.lock();
     let Some(slot) = find(id) else { return };
     if life.doomed || slot.guest.is_stopping() && matches!(life.stage, Stage::Running) {
         return;
     }
-    life.held = true;
-    slot.guest.set_frozen(true);
-    queue::hold(id);
+    if !life.is_held() {
+        slot.guest.set_frozen(true);
+        queue::hold(id);
+    }
+    note(&mut life);
 }
 
-/// Lets a frozen guest go on.
+/// Lets a frozen guest go on, unless it is stopped for its move.
 pub fn resume(id: usize) {
+    release(id, |life| life.frozen = false);
+}
+
+/// Lets a guest go on that was stopped for its move, unless it is frozen.
+pub fn go_on_after_move(id: usize) {
+    release(id, |life| life.still = false);
+}
+
+fn release(id: usize, note: impl FnOnce(&mut Life)) {
     let mut life = PLACES[id].life.lock();
-    if let Some(slot) = find(id) {
-        let_go(slot, &mut life);
-        if matches!(life.stage, Stage::Running) {
-            leave::begin_announcing(id, &mut life);
-        }
+    let Some(slot) = find(id) else { return };
+    let was_held = life.is_held();
+    note(&mut life);
+    if life.is_held() {
+        return;
+    }
+    if was_held {
+        slot.guest.set_frozen(false);
+        queue::release(id);
+    }
+    if matches!(life.stage, Stage::Running) {
+        leave::begin_announcing(id, &mut life);
     }
 }
 
 fn let_go(slot: &Slot, life: &mut Life) {
-    if core::mem::replace(&mut life.held, false) {
+    if life.is_held() {
+        (life.frozen, life.still) = (false, false);
         slot.guest.set_frozen(false);
         queue::release(slot.guest.id);
     }
 }
 
 /// Whether a guest was frozen and not resumed.
-pub fn is_held(id: usize) -> bool {
-    PLACES[id].life.lock().held
+pub fn is_frozen(id: usize) -> bool {
+    PLACES[id].life.lock().frozen
 }
 
-/// Whether a guest is frozen, and no core runs a vCPU of it any more.
-pub fn is_frozen(id: usize) -> bool {
-    PLACES[id].life.lock().held && queue::is_at_rest(id)
+/// Whether a guest is frozen, or stopped for its move, and no core runs a vCPU of it any more.
+pub fn is_at_rest(id: usize) -> bool {
+    PLACES[id].life.lock().is_held() && queue::is_at_rest(id)
 }
 
 /// Whether a guest has begun, and has not stopped.

@@ -39,8 +39,8 @@ use crate::{info, warn};
 
 pub use leave::{next_due, tend};
 pub use life::{
-    News, destroy, finish, freeze, has_news, is_frozen, is_held, is_running, resume, start,
-    take_news,
+    News, destroy, finish, freeze, go_on_after_move, has_news, is_at_rest, is_frozen, is_running,
+    resume, start, stop_for_move, take_news,
 };
 pub use make::{Frames, MakeError, create, create_for_arrival};
 pub use moves::{Stays, arrival_failed, arrive, begin_copy, depart, end_copy, is_copied};

@@ -50,7 +50,7 @@ pub fn begin_copy(id: usize) -> Result<(), Stays> {
     if life.copied {
         return Err(Stays::Copied);
     }
-    if life.held {
+    if life.frozen {
         return Err(Stays::Frozen);
     }
     if life.doomed || !matches!(life.stage, Stage::Running) || slot.guest.is_stopping() {
@@ -81,14 +81,13 @@ pub fn end_copy(id: usize) {
     }
 }
 
-/// A guest goes on elsewhere: this copy has no effects from here on, and soon its place is free. It is frozen.
+/// A guest goes on elsewhere: this copy has no effects from here on, and once it is not copied any more its place is free. It is stopped.
 pub fn depart(host: &CoreHost, id: usize) {
     if let Some(slot) = find(id) {
         slot.holdings.detach();
     }
     PLACES[id].life.lock().departed = true;
     super::destroy(host, id);
-    end_copy(id);
 }
 
 /// All of a guest has come, and goes on here, if nobody has ordered otherwise. Its gate is the caller's to open.

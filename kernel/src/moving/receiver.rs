@@ -82,13 +82,26 @@ impl Receiver {
     /// # Errors
     /// [`Refused`]: the guest cannot come any more.
     pub fn take(&mut self, slot: &Slot, section: &[u8]) -> Result<(), Refused> {
+        match self.take_if_whole(slot, section)? {
+            Some(_) => Ok(()),
+            None => Err(Refused::Cut),
+        }
+    }
+
+    /// Takes the next section if all of it is in `bytes`, and nothing else is; whether it was the last.
+    ///
+    /// # Errors
+    /// [`Refused`]: the guest cannot come any more.
+    pub fn take_if_whole(&mut self, slot: &Slot, bytes: &[u8]) -> Result<Option<bool>, Refused> {
         let intake = self.intake.as_mut().ok_or(Refused::Cut)?;
-        let event = match intake.take(section).map_err(Refused::Record)? {
-            Taken::Section(length, event) if length == section.len() => event,
-            Taken::Section(..) | Taken::More => return Err(Refused::Cut),
+        let event = match intake.take(bytes).map_err(Refused::Record)? {
+            Taken::Section(length, event) if length == bytes.len() => event,
+            Taken::Section(..) => return Err(Refused::Cut),
+            Taken::More => return Ok(None),
         };
+        let is_last = matches!(event, Event::End);
         let guest = &slot.guest;
-        match event {
+        let taken = match event {
             Event::Header => match intake.header() {
                 Some(header) => guest.can_host(header).map_err(Refused::Host),
                 None => Ok(()),
@@ -103,7 +116,8 @@ impl Receiver {
                 .map_err(Refused::Content),
             // The console's keeper has what was shown.
             Event::Backlog(_) | Event::Part | Event::End => Ok(()),
-        }
+        };
+        taken.map(|()| Some(is_last))
     }
 
     /// All of the guest, if it has come and is the one that `slot` was made for.

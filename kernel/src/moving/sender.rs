@@ -173,7 +173,7 @@ impl Sender {
             Phase::Pages(word) => return self.send_pages(slot, word, buffer),
             Phase::Blocks(disk, from) => return self.send_blocks(slot, (disk, from), buffer),
             Phase::Stopping => {
-                if guests::is_frozen(guest.id) && guest.in_flight() == 0 {
+                if guests::is_at_rest(guest.id) && guest.in_flight() == 0 {
                     self.report.still_at = timer::now();
                     self.phase = Phase::Pages(0);
                 }
@@ -288,7 +288,7 @@ impl Sender {
             Next::Never(why) => return Err(Stopped::Diverges(why)),
             Next::Stop(_) => {
                 self.report.frozen_at = timer::now();
-                guests::freeze(slot.guest.id);
+                guests::stop_for_move(slot.guest.id);
                 self.is_still = true;
                 self.phase = Phase::Stopping;
             }
@@ -299,7 +299,7 @@ impl Sender {
     /// The guest goes on where it is. Further steps end its log, up to [`Step::End`].
     pub fn give_up(&mut self, slot: &Slot) {
         if core::mem::take(&mut self.is_still) {
-            guests::resume(slot.guest.id);
+            guests::go_on_after_move(slot.guest.id);
         }
         self.phase = Phase::GivingUp;
     }

@@ -4,7 +4,7 @@
 //! one to a board that has died keeps none back that go to others.
 
 use cluster_proto::agent::book::{Destination, Endpoint};
-use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::phy::{Checksum, ChecksumCapabilities};
 use smoltcp::wire::{
     EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr, IpProtocol, Ipv4Address,
     Ipv4Packet, Ipv4Repr, UdpPacket, UdpRepr,
@@ -12,6 +12,8 @@ use smoltcp::wire::{
 
 /// The port on which boards and witnesses listen.
 pub const PORT: u16 = 7_266;
+/// The port on which boards send one another guests.
+pub const BULK_PORT: u16 = PORT + 1;
 /// The group to which they speak (RFC 2365: administratively scoped).
 pub const GROUP: Ipv4Address = Ipv4Address::new(239, 72, 69, 65);
 /// The group's Ethernet address (RFC 1112, section 6.4).
@@ -32,24 +34,29 @@ pub struct Own {
     pub address: [u8; 4],
 }
 
-/// Whether a frame looks like one for the cluster's port; [`read`] looks closely.
-pub fn is_for_cluster(frame: &[u8]) -> bool {
-    let Some((ethernet, packet)) = frame.split_at_checked(ETHERNET) else {
-        return false;
-    };
+/// To which UDP port a frame looks to be; [`read`] looks closely.
+pub fn port_of(frame: &[u8]) -> Option<u16> {
+    let (ethernet, packet) = frame.split_at_checked(ETHERNET)?;
     // RFC 791, section 3.1: version and header length; protocol. RFC 768: the destination is the second word.
-    let [first, ..] = packet else { return false };
+    let [first, ..] = packet else { return None };
     let words = usize::from(first & 15);
-    let port = packet.get(words * 4 + 2..words * 4 + 4);
-    ethernet.ends_with(&[0x08, 0x00])
-        && first >> 4 == 4
-        && packet.get(9) == Some(&17)
-        && port == Some(&PORT.to_be_bytes())
+    let port = packet.get(words * 4 + 2..words * 4 + 4)?;
+    let is_udp = ethernet.ends_with(&[0x08, 0x00]) && first >> 4 == 4 && packet.get(9) == Some(&17);
+    is_udp.then(|| u16::from_be_bytes([port[0], port[1]]))
 }
 
-/// Reads a frame as a datagram for this board's cluster port: from where it came, and its bytes.
-pub fn read(frame: &[u8], own: Own) -> Option<(Endpoint, &[u8])> {
-    let sums = ChecksumCapabilities::default();
+/// The sums of a datagram to that port. A bulk stream's frames have tags of their own, and are many.
+fn sums(port: u16) -> ChecksumCapabilities {
+    let mut sums = ChecksumCapabilities::default();
+    if port == BULK_PORT {
+        sums.udp = Checksum::None;
+    }
+    sums
+}
+
+/// Reads a frame as a datagram for this board's `port`: from where it came, and its bytes.
+pub fn read(frame: &[u8], own: Own, port: u16) -> Option<(Endpoint, &[u8])> {
+    let sums = sums(port);
     let ethernet = EthernetFrame::new_checked(frame).ok()?;
     if ethernet.ethertype() != EthernetProtocol::Ipv4 {
         return None;
@@ -70,7 +77,7 @@ pub fn read(frame: &[u8], own: Own) -> Option<(Endpoint, &[u8])> {
     }
     let datagram = UdpPacket::new_checked(packet.payload()).ok()?;
     let udp = UdpRepr::parse(&datagram, &ip.src_addr.into(), &ip.dst_addr.into(), &sums).ok()?;
-    if udp.dst_port != PORT {
+    if udp.dst_port != port {
         return None;
     }
     let from = Endpoint {
@@ -83,20 +90,20 @@ pub fn read(frame: &[u8], own: Own) -> Option<(Endpoint, &[u8])> {
     Some((from, frame.get(start..start.checked_add(length)?)?))
 }
 
-/// Writes a datagram's frame to `to`, and gives its length.
+/// Writes a datagram's frame from this board's `port` to `to`, and gives its length.
 ///
 /// # Panics
 /// If there is no room for it.
-pub fn write(to: Destination, own: Own, bytes: &[u8], frame: &mut [u8]) -> usize {
-    let sums = ChecksumCapabilities::default();
-    let (address, port, station, hop_limit) = match to {
+pub fn write(to: Destination, port: u16, own: Own, bytes: &[u8], frame: &mut [u8]) -> usize {
+    let sums = sums(port);
+    let (address, its_port, station, hop_limit) = match to {
         Destination::Everyone => (GROUP, PORT, GROUP_STATION, 1),
         Destination::One(one) => (one.address.into(), one.port, one.station, HOPS),
     };
     let source = Ipv4Address::from(own.address);
     let udp = UdpRepr {
-        src_port: PORT,
-        dst_port: port,
+        src_port: port,
+        dst_port: its_port,
     };
     let ip = Ipv4Repr {
         src_addr: source,

@@ -34,6 +34,7 @@ use spin::Once;
 
 use crate::devices::Opened;
 use crate::host::CoreHost;
+use crate::moving::lanes;
 use crate::{guests, info, percore, random, warn};
 use card::CardWire;
 use ports::{GuestCards, View};
@@ -111,7 +112,7 @@ fn make_switch(mac: Mac, member: bool) -> Box<Switch> {
         mac,
         hertz,
         Rules {
-            cluster_udp: member.then_some(datagram::PORT..=datagram::PORT),
+            cluster_udp: member.then_some(datagram::PORT..=datagram::BULK_PORT),
         },
     ))
 }
@@ -196,7 +197,7 @@ impl Network {
         let own = self.own?;
         loop {
             let read = station::CLUSTER_INBOX.lock().take(|frame| {
-                let (from, bytes) = datagram::read(frame, own)?;
+                let (from, bytes) = datagram::read(frame, own, datagram::PORT)?;
                 room[..bytes.len()].copy_from_slice(bytes);
                 Some((from, bytes.len()))
             })?;
@@ -211,11 +212,30 @@ impl Network {
         !station::CLUSTER_INBOX.lock().is_empty()
     }
 
+    /// A frame for the bulk port has come: whoever it is for gets it.
+    fn take_bulk(&self, frame: &[u8]) {
+        let read = self.own.and_then(|own| datagram::read(frame, own, datagram::BULK_PORT));
+        if let Some((from, bytes)) = read {
+            lanes::receive(from, bytes);
+        }
+    }
+
     /// Sends a datagram to the cluster. One that finds no room is lost, as frames are. `view` is finished by the caller.
     pub fn send_datagram(&self, to: Destination, bytes: &[u8], view: &View<'_>) {
+        self.send_from(datagram::PORT, to, bytes, view);
+    }
+
+    /// Sends a frame of a bulk stream to a board, as [`send_datagram`](Self::send_datagram) does.
+    pub fn send_bulk(&self, to: Endpoint, bytes: &[u8], view: &View<'_>) {
+        let port = datagram::BULK_PORT;
+        let to = Destination::One(Endpoint { port, ..to });
+        self.send_from(port, to, bytes, view);
+    }
+
+    fn send_from(&self, port: u16, to: Destination, bytes: &[u8], view: &View<'_>) {
         let Some(own) = self.own else { return };
         let mut frame = [0; station::FRAME_BYTES];
-        let length = datagram::write(to, own, bytes, &mut frame);
+        let length = datagram::write(to, port, own, bytes, &mut frame);
         if let Ok(frame) = OwnFrame::new(&frame[..length]) {
             self.switch.send_own(&frame, view);
         }

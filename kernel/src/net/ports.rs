@@ -163,11 +163,16 @@ impl Ports for View<'_> {
             let Some(length) = finished.write_next(&mut room) else {
                 break;
             };
-            let inbox = if member && datagram::is_for_cluster(&room[..length]) {
-                &station::CLUSTER_INBOX
-            } else {
-                self.called.set(true);
-                &station::INBOX
+            let inbox = match datagram::port_of(&room[..length]) {
+                Some(datagram::PORT) if member => &station::CLUSTER_INBOX,
+                Some(datagram::BULK_PORT) if member => {
+                    self.network.take_bulk(&room[..length]);
+                    continue;
+                }
+                _ => {
+                    self.called.set(true);
+                    &station::INBOX
+                }
             };
             let put = length <= station::FRAME_BYTES
                 && inbox.lock().put(|bytes| {

@@ -1,0 +1,153 @@
+//! The end of a guest that comes from another board.
+//!
+//! What comes is taken in, in a place that was made for it. When all of it is here, it waits for the cluster's word: the agent takes it and lets it go on, or closes its lane.
+
+use alloc::boxed::Box;
+
+use cluster_proto::agent::book::Endpoint;
+use cluster_proto::bulk::frame::{Body, Key, MAX_FRAME, Name};
+use cluster_proto::bulk::{Chunk, Incoming, MAX_RING, Verdict};
+use el2_hyp::arch::{maintenance, timer};
+use el2_hyp::host::{Host as _, Network as _};
+use el2_hyp::record::MAX_SECTION;
+
+use super::lanes::{self, Pause};
+use super::receiver::{Receiver, Refused};
+use super::room;
+use crate::guests::{self, Slot};
+use crate::host::CoreHost;
+use crate::{net, warn};
+
+/// Frames that are looked at before the other board is told what has come.
+const BATCH: usize = 16;
+/// How often it is told while nothing comes, microseconds: that this board is there.
+const TELL_EVERY_US: u64 = 200_000;
+
+/// A guest that comes.
+pub struct Arrival {
+    place: usize,
+    peer: Endpoint,
+    key: Key,
+    into: Incoming<Box<[Chunk]>>,
+    receiver: Receiver,
+    /// The section that is coming, and how much of it has come.
+    section: Box<[u8; MAX_SECTION]>,
+    have: usize,
+    verdict: Verdict,
+    /// When the other board was told last, by the counter.
+    told: u64,
+}
+
+impl Arrival {
+    /// A guest is to come to the place `slot`.
+    pub fn new(slot: &Slot, key: Key, peer: Endpoint) -> Box<Self> {
+        let ring = alloc::vec![Chunk::EMPTY; MAX_RING].into_boxed_slice();
+        Box::new(Self {
+            place: slot.guest.id,
+            peer,
+            key,
+            into: Incoming::new(ring),
+            receiver: Receiver::new(&slot.guest),
+            section: room(),
+            have: 0,
+            verdict: Verdict::Going,
+            told: 0,
+        })
+    }
+
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
+    pub fn name(&self) -> Name {
+        self.key.name()
+    }
+
+    /// Goes on until `end`, by the counter, or until the core is asked to look at something.
+    pub fn go_on(&mut self, host: &CoreHost, end: u64) -> Pause {
+        loop {
+            let pause = self.turn(host);
+            host.look_up();
+            if !matches!(pause, Pause::Busy) || host.is_asked() || timer::now() >= end {
+                return pause;
+            }
+        }
+    }
+
+    fn turn(&mut self, host: &CoreHost) -> Pause {
+        // The agent may have taken the guest, or given it up.
+        if !lanes::is_open(self.place, self.name()) {
+            return Pause::Over;
+        }
+        let slot = guests::find(self.place).filter(|_| self.verdict == Verdict::Going);
+        if let Some(slot) = slot
+            && self.receiver.prepare(slot)
+        {
+            return Pause::Busy;
+        }
+        let mut frame = [0; MAX_FRAME];
+        let mut heard = 0;
+        while heard < BATCH
+            && let Some(length) = lanes::next_frame(self.place, &mut frame)
+        {
+            heard += 1;
+            if let Some(Body::Chunk { number, bytes }) = self.key.read(&frame[..length]) {
+                self.take(slot, number, bytes);
+            }
+        }
+        let due = self.told + TELL_EVERY_US * timer::frequency() / 1_000_000;
+        if heard == 0 && timer::now() < due {
+            return Pause::Until(due);
+        }
+        self.tell(host);
+        Pause::Busy
+    }
+
+    /// Takes a chunk in.
+    fn take(&mut self, slot: Option<&'static Slot>, number: u32, bytes: &[u8]) {
+        let Some(slot) = slot.filter(|_| self.verdict == Verdict::Going) else {
+            return;
+        };
+        let (receiver, section, have) = (&mut self.receiver, &mut self.section, &mut self.have);
+        let mut is_whole = false;
+        let taken: Result<(), Refused> = self.into.take(number, bytes, |bytes| {
+            let end = *have + bytes.len();
+            let room = section.get_mut(*have..end).ok_or(Refused::Cut)?;
+            room.copy_from_slice(bytes);
+            *have = end;
+            // Chunks do not reach from one section into the next.
+            if let Some(is_last) = receiver.take_if_whole(slot, &section[..end])? {
+                *have = 0;
+                is_whole = is_last;
+            }
+            Ok(())
+        });
+        let finished = taken.and_then(|()| {
+            if is_whole {
+                let parts = self.receiver.finish(slot)?;
+                maintenance::invalidate_instructions();
+                lanes::put_whole(self.place, self.key.name(), parts);
+                self.verdict = Verdict::Whole;
+            }
+            Ok(())
+        });
+        if let Err(why) = finished {
+            warn!("guest {} is not taken: {why}", slot.guest.name);
+            self.verdict = Verdict::Refused;
+        }
+    }
+
+    /// Tells the other board what has come.
+    fn tell(&mut self, host: &CoreHost) {
+        self.told = timer::now();
+        let Some(network) = net::network() else {
+            return;
+        };
+        let mut frame = [0; MAX_FRAME];
+        let seen = self.into.seen(self.verdict);
+        let length = self.key.write(&Body::Seen(seen), &mut frame);
+        let view = network.view(host);
+        network.send_bulk(self.peer, &frame[..length], &view);
+        view.finish();
+    }
+}

@@ -1,0 +1,303 @@
+//! The end of a guest that goes to another board.
+//!
+//! It is sent while it runs, and stopped for the rest. When the other board says that it has all of it, the cluster is told, and decides which of the two copies is the guest: from then on this one
+//! waits for that, still. Before, on any error, on silence, and when the move is called off, it goes on here as if nothing had been.
+
+use alloc::boxed::Box;
+use core::fmt;
+use core::ops::Range;
+
+use cluster_proto::agent::book::Endpoint;
+use cluster_proto::bulk::frame::{Body, Key, MAX_FRAME, Name};
+use cluster_proto::bulk::{CHUNK, Chunk, MAX_RING, Outgoing, Verdict};
+use cluster_proto::ids::{BoardId, Micros, Span};
+use cluster_proto::ledger::types::Reason;
+use cluster_proto::node::Local;
+use el2_hyp::arch::timer;
+use el2_hyp::host::{Host as _, Network as _};
+use el2_hyp::record::MAX_SECTION;
+use el2_hyp::record::precopy::Limits;
+
+use super::lanes::{self, Pause};
+use super::sender::{Sender, Step, Stopped};
+use super::{AT_WORST_US, DOWNTIME_US, room};
+use crate::guests::{self, Slot};
+use crate::host::CoreHost;
+use crate::net::ports::View;
+use crate::net::{self, microseconds};
+use crate::{info, warn};
+
+/// How long the other board may be silent.
+const PATIENCE: Span = Span::millis(3_000);
+/// How often it is asked how it stands, when all has come and it has not said.
+const ASK_EVERY: Span = Span::millis(20);
+/// Chunks that go to the card before its doorbell.
+const BATCH: usize = 16;
+
+/// Why a guest stays.
+enum Failed {
+    /// The sender says so.
+    Stopped(Stopped),
+    /// The other board does not take it.
+    Refused,
+    /// It is silent.
+    Silent,
+}
+
+impl Failed {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Stopped(Stopped::Diverges(_)) => Reason::NotConverged,
+            Self::Stopped(Stopped::NoTables(_) | Stopped::NoRoom) => Reason::CannotMove,
+            Self::Refused => Reason::DestinationRefused,
+            Self::Silent => Reason::DestinationLost,
+        }
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stopped(why) => write!(f, "{why}"),
+            Self::Refused => f.write_str("the other board does not take it"),
+            Self::Silent => f.write_str("the other board does not answer"),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The guest is being sent.
+    Sending,
+    /// All was sent; the other board is to say that it has it.
+    Sent,
+    /// The cluster decides.
+    Asking,
+    /// The guest goes on, or goes; the log of what it writes ends.
+    Ending,
+}
+
+/// A guest that leaves.
+pub struct Departure {
+    place: usize,
+    to: BoardId,
+    peer: Endpoint,
+    key: Key,
+    sender: Sender,
+    out: Outgoing<Box<[Chunk]>>,
+    buffer: Box<[u8; MAX_SECTION]>,
+    /// What of the buffer is still to be sent.
+    section: Range<usize>,
+    phase: Phase,
+    begun: u64,
+    asked: Micros,
+}
+
+fn now() -> Micros {
+    Micros(microseconds(timer::now()))
+}
+
+impl Departure {
+    /// The guest of a place is to go to board `to`.
+    pub fn new(place: usize, key: Key, (to, peer): (BoardId, Endpoint)) -> Box<Self> {
+        let limits = Limits {
+            downtime: DOWNTIME_US,
+            at_worst: AT_WORST_US,
+            slowest: 100,
+        };
+        let ring = alloc::vec![Chunk::EMPTY; MAX_RING].into_boxed_slice();
+        Box::new(Self {
+            place,
+            to,
+            peer,
+            key,
+            sender: Sender::new(limits),
+            out: Outgoing::new(ring, now()),
+            buffer: room(),
+            section: 0..0,
+            phase: Phase::Sending,
+            begun: timer::now(),
+            asked: now(),
+        })
+    }
+
+    pub fn place(&self) -> usize {
+        self.place
+    }
+
+    pub fn name(&self) -> Name {
+        self.key.name()
+    }
+
+    /// Goes on until `end`, by the counter, or until the core is asked to look at something.
+    pub fn go_on(&mut self, host: &CoreHost, end: u64) -> Pause {
+        loop {
+            let pause = self.turn(host);
+            host.look_up();
+            if !matches!(pause, Pause::Busy) || host.is_asked() || timer::now() >= end {
+                return pause;
+            }
+        }
+    }
+
+    /// Hears what has come, and goes on by a step.
+    fn turn(&mut self, host: &CoreHost) -> Pause {
+        let over = lanes::is_abandoned(self.place) || guests::is_copied(self.place).is_none();
+        if over && self.phase != Phase::Ending {
+            self.end();
+        }
+        self.hear();
+        let result = match self.phase {
+            Phase::Ending => return self.end_log(),
+            Phase::Asking => return Pause::Until(u64::MAX),
+            Phase::Sending => self.send(host),
+            Phase::Sent => self.ask(host),
+        };
+        result.unwrap_or_else(|why| {
+            warn!("guest {} stays here: {why}", self.slot().guest.name);
+            let Name { guest, epoch, id } = self.name();
+            let reason = why.reason();
+            lanes::tell(Local::Stays {
+                guest,
+                epoch,
+                id,
+                reason,
+            });
+            self.end();
+            Pause::Busy
+        })
+    }
+
+    fn hear(&mut self) {
+        let mut frame = [0; MAX_FRAME];
+        while let Some(length) = lanes::next_frame(self.place, &mut frame) {
+            if let Some(Body::Seen(seen)) = self.key.read(&frame[..length]) {
+                self.out.hear(now(), &seen);
+            }
+        }
+    }
+
+    /// Sends what there is room for.
+    fn send(&mut self, host: &CoreHost) -> Result<Pause, Failed> {
+        self.look_at_peer()?;
+        if self.section.is_empty() {
+            let slot = self.slot();
+            let step = self.sender.step(slot, &mut self.buffer[..]);
+            match step.map_err(Failed::Stopped)? {
+                Step::More => return Ok(Pause::Busy),
+                Step::Section(length) => self.section = 0..length,
+                Step::End => {
+                    self.phase = Phase::Sent;
+                    return Ok(Pause::Busy);
+                }
+            }
+        }
+        let network = net::network().ok_or(Failed::Silent)?;
+        let view = network.view(host);
+        self.send_again(&view);
+        let mut sent = 0;
+        while sent < BATCH && !self.section.is_empty() && self.out.has_room() {
+            let end = self.section.end.min(self.section.start + CHUNK);
+            let chunk = self.section.start..end;
+            let number = self.out.push(now(), &self.buffer[chunk]);
+            self.section.start = end;
+            self.send_chunk(number, &view);
+            sent += 1;
+        }
+        view.finish();
+        if sent > 0 || self.out.has_room() {
+            return Ok(Pause::Busy);
+        }
+        Ok(self.wait())
+    }
+
+    /// All was sent: has it come?
+    fn ask(&mut self, host: &CoreHost) -> Result<Pause, Failed> {
+        self.look_at_peer()?;
+        if self.out.verdict() == Verdict::Whole {
+            let Name { guest, epoch, id } = self.name();
+            lanes::tell(Local::Ready { guest, epoch, id });
+            self.phase = Phase::Asking;
+            let report = self.sender.report();
+            let (round_trip, repeats) = self.out.report();
+            info!(
+                "guest {} is at board {}: {} rounds, {} bytes, {} us in all, {} us still, of which {} us to stop and {} us for what was left; a round trip takes {} us, {repeats} datagrams went twice",
+                self.slot().guest.name,
+                self.to,
+                report.rounds,
+                report.sent,
+                microseconds(timer::now() - self.begun),
+                microseconds(timer::now() - report.frozen_at),
+                microseconds(report.still_at - report.frozen_at),
+                microseconds(report.copied_at - report.still_at),
+                round_trip.0,
+            );
+            return Ok(Pause::Busy);
+        }
+        let network = net::network().ok_or(Failed::Silent)?;
+        let view = network.view(host);
+        self.send_again(&view);
+        if self.out.is_all_seen()
+            && now().since(self.asked) >= ASK_EVERY
+            && let Some(last) = self.out.last()
+        {
+            self.asked = now();
+            self.send_chunk(last, &view);
+        }
+        view.finish();
+        Ok(self.wait())
+    }
+
+    fn look_at_peer(&self) -> Result<(), Failed> {
+        if self.out.verdict() == Verdict::Refused {
+            return Err(Failed::Refused);
+        }
+        if now().since(self.out.heard()) >= PATIENCE {
+            return Err(Failed::Silent);
+        }
+        Ok(())
+    }
+
+    fn send_again(&mut self, view: &View<'_>) {
+        for _ in 0..BATCH {
+            let Some(number) = self.out.next_lost(now()) else {
+                return;
+            };
+            self.send_chunk(number, view);
+        }
+    }
+
+    fn send_chunk(&self, number: u32, view: &View<'_>) {
+        let mut frame = [0; MAX_FRAME];
+        let bytes = self.out.bytes(number);
+        let length = self.key.write(&Body::Chunk { number, bytes }, &mut frame);
+        if let Some(network) = net::network() {
+            network.send_bulk(self.peer, &frame[..length], view);
+        }
+    }
+
+    /// Until something comes, a chunk is taken for lost, or the other board is to be asked.
+    fn wait(&self) -> Pause {
+        let due = self.out.deadline().min(now().after(ASK_EVERY));
+        let wait = due.since(now()).0;
+        Pause::Until(timer::now() + wait * timer::frequency() / 1_000_000)
+    }
+
+    /// The move is over here. The guest goes on unless it is frozen, or gone.
+    fn end(&mut self) {
+        self.sender.give_up(self.slot());
+        self.phase = Phase::Ending;
+    }
+
+    fn end_log(&mut self) -> Pause {
+        if matches!(self.sender.step(self.slot(), &mut []), Ok(Step::More)) {
+            return Pause::Busy;
+        }
+        guests::end_copy(self.place);
+        Pause::Over
+    }
+
+    fn slot(&self) -> &'static Slot {
+        guests::find(self.place).expect("a guest that is copied stays")
+    }
+}
