@@ -1,7 +1,7 @@
 //! The tool's side of a cluster's protocol: the verbs with which an operator looks after boards that run.
 //!
 //! [`wire`] carries datagrams, [`reach`] knows which cluster is meant and where its boards are, [`session`] asks questions until they are answered. On these
-//! stand the verbs: [`status`] ([`view`] and [`links`] work it out), [`events`], [`why`], [`guest`] with [`console`] and [`create`], [`maintain`] (drain, disarm, reform)
+//! stand the verbs: [`status`] ([`view`] and [`links`] work it out, [`screen`] shows it), [`events`], [`why`], [`guest`] with [`console`] and [`create`], [`maintain`] (drain, disarm, reform)
 //! and [`up`]. [`orders`] gives an order and waits for what follows, [`words`] says in words what the protocol says in numbers.
 
 pub mod console;
@@ -13,6 +13,7 @@ mod links;
 pub mod maintain;
 pub mod orders;
 pub mod reach;
+mod screen;
 pub mod session;
 pub mod status;
 mod table;
