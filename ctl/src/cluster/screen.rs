@@ -114,9 +114,49 @@ impl View {
                 guest.epoch,
                 guest.vcpus,
                 format!("{} MiB", guest.memory_mib),
-                guest.trouble.as_deref().unwrap_or(""),
+                guest.note(),
             ]);
         }
         table::write(f, &rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster_proto::ledger::types::Reason;
+
+    use super::super::scene::{GAMMA, Scene};
+    use super::*;
+
+    /// What is shown of the guest `web`.
+    fn web(scene: &Scene) -> String {
+        let shown = View::of("home", &scene.0).to_string();
+        let mut lines = shown.lines().map(str::to_string);
+        lines.find(|line| line.starts_with("web ")).expect("a row")
+    }
+
+    #[test]
+    fn a_guest_that_moves_is_shown_with_its_destination() {
+        let mut scene = Scene::new();
+        assert!(web(&scene).ends_with("400 MiB"), "{}", web(&scene));
+        scene.migrate(GAMMA);
+        let shown = web(&scene);
+        assert!(shown.contains("running  alpha"), "{shown}");
+        assert!(shown.ends_with("400 MiB  moves to gamma"), "{shown}");
+        let view = View::of("home", &scene.0);
+        assert_eq!(view.guests[0].moves_to.as_deref(), Some("gamma"));
+        assert_eq!(view.guests[0].trouble, None);
+        scene.give_up(Reason::NotConverged);
+        let shown = web(&scene);
+        assert!(
+            shown.ends_with(
+                "its last move was given up: it wrote to its memory faster than that could be copied"
+            ),
+            "{shown}"
+        );
+        scene.migrate(GAMMA);
+        scene.hand(true, Reason::None);
+        let shown = web(&scene);
+        assert!(shown.ends_with("400 MiB  starting on gamma"), "{shown}");
     }
 }

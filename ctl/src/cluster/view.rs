@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::links::Links;
 use super::session::{Look, Report};
-use super::words;
+use super::{moves, words};
 
 /// A cluster.
 #[derive(Debug, Serialize)]
@@ -115,6 +115,10 @@ pub struct GuestView {
     pub failures: u8,
     /// Why it last changed its place.
     pub reason: &'static str,
+    /// To which board it moves while it runs.
+    pub moves_to: Option<String>,
+    /// Why its last move was given up, if it was and no other is under way.
+    pub stays_because: Option<&'static str>,
     /// What is wrong with it.
     pub trouble: Option<String>,
 }
@@ -126,6 +130,21 @@ impl GuestView {
             "running" => self.phase == words::phase(Phase::Running),
             _ => self.phase == words::phase(Phase::Unowned),
         }
+    }
+
+    /// What is wrong with it, and what there is to know of its moves.
+    pub fn note(&self) -> String {
+        let moves = self.moves_to.iter().map(|to| format!("moves to {to}"));
+        let stays = self.stays_because.iter();
+        let stays = stays.map(|why| format!("its last move was given up: {why}"));
+        let all: Vec<_> = self
+            .trouble
+            .iter()
+            .cloned()
+            .chain(moves)
+            .chain(stays)
+            .collect();
+        all.join("; ")
     }
 }
 
@@ -275,6 +294,11 @@ fn guest_view(look: &Look, id: GuestId, epoch: u64, guest: &Guest) -> GuestView 
         priority: guest.spec.priority,
         failures: guest.failures,
         reason: words::reason(guest.reason),
+        moves_to: guest
+            .moving
+            .as_ref()
+            .map(|order| board_name(look, order.to)),
+        stays_because: moves::given_up(guest).map(words::stay),
         trouble: guest_trouble(look, id, guest),
     }
 }
