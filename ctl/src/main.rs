@@ -124,6 +124,13 @@ mod tests {
     }
 
     #[test]
+    fn a_drain_takes_its_limit_by_either_name() {
+        assert!(parses("hearth drain alpha --wait --timeout 9"));
+        assert!(parses("hearth drain alpha --wait --patience 9"));
+        assert!(!parses("hearth drain alpha --timeout 9"));
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
         super::Arguments::command().debug_assert();
     }
