@@ -24,7 +24,7 @@ It is refused if
   - the guest does not run;
   - a local volume holds it where it is;
   - the board is of another class (another processor or interrupt controller), is drained or out of the cluster, has too little memory left, or is one
-    that the guest is not allowed on; without --to: if that is so of every other board. Nobody has to go for a guest that moves;
+    that the guest is not allowed on; without --to: if that is so of every other board. No other guest is displaced for it;
   - it is on that board already, or on its way to another.
 
 With --follow, Ctrl-C ends the waiting only: the move goes on until it is done, given up, or called off with --cancel.";

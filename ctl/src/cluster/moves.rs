@@ -254,7 +254,7 @@ fn no_board(look: &Look, id: GuestId, guest: &Guest, to: Option<BoardId>) -> Str
         let other = board(other);
         said += &format!(". {other} can take it: `hearth migrate {name} --to {other}`");
     } else if judged.iter().any(memory) {
-        said += ". Nobody has to go for a guest that moves: move or stop another guest there first";
+        said += ". No other guest is displaced for one that moves: move or stop one there first";
     } else if class {
         let on = board(guest.owner);
         said += &format!(
@@ -358,7 +358,9 @@ mod tests {
         scene.place(db, GAMMA);
         let said = refused(&mut scene, Some(GAMMA));
         assert!(
-            said.starts_with("gamma has 300 MiB of memory left, and the guest needs 400. Nobody"),
+            said.starts_with(
+                "gamma has 300 MiB of memory left, and the guest needs 400. No other guest"
+            ),
             "{said}"
         );
         let said = refused(&mut scene, None);
