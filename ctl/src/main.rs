@@ -47,6 +47,7 @@ enum Verb {
     Events(cluster::events::Arguments),
     Guest(cluster::guest::Arguments),
     Lab(lab::Arguments),
+    Migrate(cluster::migrate::Arguments),
     Pack(pack::Arguments),
     Reform(cluster::maintain::Reform),
     Show(show::Arguments),
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         Verb::Drain(verb) => cluster::maintain::drain(verb),
         Verb::Events(verb) => cluster::events::run(verb, json),
         Verb::Guest(verb) => cluster::guest::run(verb, json),
+        Verb::Migrate(verb) => cluster::migrate::run(verb),
         Verb::Reform(verb) => cluster::maintain::reform(verb),
         Verb::Status(verb) => cluster::status::run(verb, json),
         Verb::Undrain(verb) => cluster::maintain::undrain(verb),
@@ -99,7 +101,34 @@ fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
+
+    fn parses(line: &str) -> bool {
+        super::Arguments::try_parse_from(line.split(' ')).is_ok()
+    }
+
+    #[test]
+    fn a_move_is_ordered_followed_or_called_off() {
+        assert!(parses("hearth migrate web"));
+        assert!(parses("hearth migrate web --to beta --follow --patience 9"));
+        assert!(parses("hearth migrate web --follow --timeout 9"));
+        assert!(parses("hearth migrate web --cancel --json"));
+        for wrong in [
+            "hearth migrate",
+            "hearth migrate web --patience 9",
+            "hearth migrate web --cancel --to beta",
+            "hearth migrate web --cancel --follow",
+        ] {
+            assert!(!parses(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_drain_takes_its_limit_by_either_name() {
+        assert!(parses("hearth drain alpha --wait --timeout 9"));
+        assert!(parses("hearth drain alpha --wait --patience 9"));
+        assert!(!parses("hearth drain alpha --timeout 9"));
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -69,7 +69,7 @@ impl Told {
         Self {
             index: event.index.0,
             what: format!("{:?}", event.what).to_lowercase(),
-            reason: words::reason(event.reason),
+            reason: reason(event),
             text: text(event, &board, guest.as_deref()),
             board,
             guest,
@@ -79,13 +79,21 @@ impl Told {
     }
 }
 
+/// Why it happened.
+fn reason(event: &Event) -> &'static str {
+    match event.what {
+        Happening::Stayed => words::stay(event.reason),
+        _ => words::reason(event.reason),
+    }
+}
+
 /// An event in words.
 fn text(event: &Event, board: &str, guest: Option<&str>) -> String {
     let what = words::happening(event.what);
     let because = match event.reason {
         Reason::None => String::new(),
         Reason::Operator if event.what == Happening::Ordered => String::new(),
-        reason => format!(": {}", words::reason(reason)),
+        _ => format!(": {}", reason(event)),
     };
     match (event.what, guest) {
         (Happening::Founded, _) => format!("{what} by {board}{because}"),
@@ -203,6 +211,9 @@ fn stamped(mut events: Vec<Told>, now: Option<u64>) -> Vec<Told> {
 
 #[cfg(test)]
 mod tests {
+    use cluster_proto::ledger::types::Operation;
+
+    use super::super::scene::{BETA, GAMMA, Scene, WEB};
     use super::*;
 
     fn event(index: u64, text: &str) -> Told {
@@ -242,6 +253,32 @@ mod tests {
         let next = follower.take(era(2), vec![event(1, "d")], Some(9));
         assert_eq!(next.len(), 1);
         assert!(c.to_string().ends_with("     2  c"));
+    }
+
+    #[test]
+    fn a_move_and_its_end_have_a_line_each() {
+        let mut scene = Scene::new();
+        let before = told(&scene.0).len();
+        scene.migrate(BETA);
+        scene.give_up(Reason::DestinationRefused);
+        scene.migrate(BETA);
+        scene.order(Operation::CancelMove { guest: WEB });
+        scene.migrate(GAMMA);
+        scene.hand(true, Reason::None);
+        let events = told(&scene.0);
+        let lines: Vec<_> = events[before..].iter().map(|it| it.text.as_str()).collect();
+        assert_eq!(
+            lines,
+            [
+                "web is to move, while it runs, to beta (epoch 1): an operator ordered it",
+                "web was not moved and stays on alpha (epoch 1): the other board would not take it",
+                "web is to move, while it runs, to beta (epoch 1): an operator ordered it",
+                "web was not moved and stays on alpha (epoch 1): an operator called it off",
+                "web is to move, while it runs, to gamma (epoch 1): an operator ordered it",
+                "web was handed over, while it ran, to gamma (epoch 2): an operator ordered it",
+            ]
+        );
+        assert_eq!(events[before + 3].reason, "an operator called it off");
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl fmt::Display for Guests {
                 guest.priority,
                 guest.vcpus,
                 format!("{} MiB", guest.memory_mib),
-                guest.trouble.as_deref().unwrap_or(""),
+                guest.note(),
             ]);
         }
         table::write(f, &rows)

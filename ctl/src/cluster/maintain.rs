@@ -15,6 +15,7 @@ use super::words;
 use crate::report::{Answer, EXIT_CODES, Failure};
 
 const DRAIN: &str = "\
+Guests leave one after another: while they run, where both boards can move them so; otherwise they are stopped and started elsewhere.
 A guest that no other board can run stays where it is, and keeps running: --wait names it and why. Ctrl-C ends the waiting only;
 the board goes on being drained until `hearth undrain` or `hearth drain --cancel`.";
 
@@ -27,9 +28,9 @@ pub struct Drain {
     /// Wait until its guests have left, and say what each waits for.
     #[arg(long)]
     wait: bool,
-    /// Wait no longer than so many seconds; then the exit code is 1.
-    #[arg(long, value_name = "SECONDS", requires = "wait")]
-    patience: Option<u64>,
+    /// Wait no longer than so many seconds; then the exit code is 1, and the board goes on being drained.
+    #[arg(long, alias = "patience", value_name = "SECONDS", requires = "wait")]
+    timeout: Option<u64>,
     /// Take it back: guests may come again.
     #[arg(long, conflicts_with = "wait")]
     cancel: bool,
@@ -98,7 +99,7 @@ pub fn drain(arguments: &Drain) -> Result<Answer, Failure> {
     let interrupt = Interrupt::catch()?;
     order(&mut session, Operation::Drain { board, on: true })?;
     let name = &arguments.board;
-    let patience = arguments.patience.map(Duration::from_secs);
+    let patience = arguments.timeout.map(Duration::from_secs);
     let waited = wait_until(&mut session, &interrupt, patience, &mut |look| {
         staying(look, board)
     })?;
@@ -141,7 +142,7 @@ fn staying(look: &Look, board: BoardId) -> Vec<String> {
         }
         if let Some(order) = &guest.moving {
             let to = board_name(look, order.to);
-            return format!("{name} is being moved to {to} while it runs");
+            return format!("{name} moves to {to} while it runs");
         }
         if guest.phase == Phase::Starting {
             return format!("{name} is starting, and leaves then");
@@ -158,7 +159,7 @@ fn staying(look: &Look, board: BoardId) -> Vec<String> {
         if one_leaves {
             format!("{name} waits for its turn")
         } else if guest.stays > 0 {
-            let why = words::reason(guest.stay);
+            let why = words::stay(guest.stay);
             format!("{name} waits to be moved again: the last move was given up, because {why}")
         } else {
             format!("{name} is about to leave")
@@ -231,4 +232,36 @@ pub fn reform(arguments: &Reform) -> Result<Answer, Failure> {
         arguments.board
     ))
     .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster_proto::ledger::types::Reason;
+
+    use super::super::scene::{ALPHA, GAMMA, Scene};
+    use super::*;
+
+    #[test]
+    fn each_guest_on_a_drained_board_says_what_it_waits_for() {
+        let mut scene = Scene::new();
+        scene.board(ALPHA).drained = true;
+        let db = scene.create("db", 500);
+        scene.place(db, ALPHA);
+        scene.migrate(GAMMA);
+        assert_eq!(
+            staying(&scene.0, ALPHA),
+            ["web moves to gamma while it runs", "db waits for its turn"]
+        );
+        scene.give_up(Reason::NotConverged);
+        assert_eq!(
+            staying(&scene.0, ALPHA),
+            [
+                "web waits to be moved again: the last move was given up, because it wrote to its memory faster than that could be copied",
+                "db is about to leave"
+            ]
+        );
+        scene.migrate(GAMMA);
+        scene.hand(true, Reason::None);
+        assert_eq!(staying(&scene.0, ALPHA), ["db is about to leave"]);
+    }
 }

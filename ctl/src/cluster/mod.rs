@@ -1,8 +1,8 @@
 //! The tool's side of a cluster's protocol: the verbs with which an operator looks after boards that run.
 //!
 //! [`wire`] carries datagrams, [`reach`] knows which cluster is meant and where its boards are, [`session`] asks questions until they are answered. On these
-//! stand the verbs: [`status`] ([`view`] and [`links`] work it out), [`events`], [`why`], [`guest`] with [`console`] and [`create`], [`maintain`] (drain, disarm, reform)
-//! and [`up`]. [`orders`] gives an order and waits for what follows, [`words`] says in words what the protocol says in numbers.
+//! stand the verbs: [`status`] ([`view`] and [`links`] work it out, [`screen`] shows it), [`events`], [`why`], [`guest`] with [`console`] and [`create`], [`migrate`] ([`moves`] tells how a move
+//! stands), [`maintain`] (drain, disarm, reform) and [`up`]. [`orders`] gives an order and waits for what follows, [`words`] says in words what the protocol says in numbers.
 
 pub mod console;
 pub mod create;
@@ -11,8 +11,13 @@ pub mod guest;
 pub mod interrupt;
 mod links;
 pub mod maintain;
+pub mod migrate;
+mod moves;
 pub mod orders;
 pub mod reach;
+#[cfg(test)]
+mod scene;
+mod screen;
 pub mod session;
 pub mod status;
 mod table;

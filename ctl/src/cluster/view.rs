@@ -1,7 +1,5 @@
 //! What a cluster is like, worked out from what its boards said: the answer of `hearth status`.
 
-use std::fmt;
-
 use cluster_proto::ids::{BoardId, GuestId, Incarnation, Memory};
 use cluster_proto::ledger::types::{Board, Guest, Phase, Wanted};
 use cluster_proto::placement::{Choice, Verdict, choose, missing_spare, verdict};
@@ -9,8 +7,7 @@ use serde::Serialize;
 
 use super::links::Links;
 use super::session::{Look, Report};
-use super::{table, words};
-use crate::row;
+use super::{moves, words};
 
 /// A cluster.
 #[derive(Debug, Serialize)]
@@ -118,6 +115,10 @@ pub struct GuestView {
     pub failures: u8,
     /// Why it last changed its place.
     pub reason: &'static str,
+    /// To which board it moves while it runs.
+    pub moves_to: Option<String>,
+    /// Why its last move was given up, if it was and no other is under way.
+    pub stays_because: Option<&'static str>,
     /// What is wrong with it.
     pub trouble: Option<String>,
 }
@@ -129,6 +130,21 @@ impl GuestView {
             "running" => self.phase == words::phase(Phase::Running),
             _ => self.phase == words::phase(Phase::Unowned),
         }
+    }
+
+    /// What is wrong with it, and what there is to know of its moves.
+    pub fn note(&self) -> String {
+        let moves = self.moves_to.iter().map(|to| format!("moves to {to}"));
+        let stays = self.stays_because.iter();
+        let stays = stays.map(|why| format!("its last move was given up: {why}"));
+        let all: Vec<_> = self
+            .trouble
+            .iter()
+            .cloned()
+            .chain(moves)
+            .chain(stays)
+            .collect();
+        all.join("; ")
     }
 }
 
@@ -278,6 +294,11 @@ fn guest_view(look: &Look, id: GuestId, epoch: u64, guest: &Guest) -> GuestView 
         priority: guest.spec.priority,
         failures: guest.failures,
         reason: words::reason(guest.reason),
+        moves_to: guest
+            .moving
+            .as_ref()
+            .map(|order| board_name(look, order.to)),
+        stays_because: moves::given_up(guest).map(words::stay),
         trouble: guest_trouble(look, id, guest),
     }
 }
@@ -451,117 +472,4 @@ fn packed_differently(look: &Look) -> Vec<String> {
             )
         })
         .collect()
-}
-
-impl fmt::Display for View {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = if self.well { "well" } else { "NOT WELL" };
-        writeln!(f, "cluster {}: {state}", self.cluster)?;
-        for trouble in &self.troubles {
-            writeln!(f, "  ! {trouble}")?;
-        }
-        for note in &self.notes {
-            writeln!(f, "  - {note}")?;
-        }
-        let Quorum {
-            voters,
-            present,
-            needed,
-            survives_one_more_loss,
-        } = self.quorum;
-        let survives = if survives_one_more_loss {
-            "one more loss is survived"
-        } else {
-            "one more loss is not survived"
-        };
-        match &self.leader {
-            Some(leader) => write!(f, "leader {leader}, term {}", self.term)?,
-            None => write!(f, "no leader, as {} knows it", self.told_by)?,
-        }
-        writeln!(
-            f,
-            "; {present} of {voters} voters, {needed} needed: {survives}"
-        )?;
-        writeln!(f)?;
-        self.write_boards(f)?;
-        self.links.write_matrix(f)?;
-        writeln!(f)?;
-        self.write_guests(f)
-    }
-}
-
-impl View {
-    fn write_boards(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rows = vec![row![
-            "BOARD",
-            "STATE",
-            "VOTE",
-            "MEMORY FREE",
-            "CORES",
-            "LIFE",
-            "GUESTS"
-        ]];
-        for board in &self.boards {
-            let mut state = board.state.to_string();
-            for (on, word) in [
-                (board.leads, "leads"),
-                (board.drained, "drained"),
-                (board.disarmed, "disarmed"),
-                (board.rebooted, "rebooted"),
-                (!board.answers, "no answer"),
-            ] {
-                if on {
-                    state = format!("{state}, {word}");
-                }
-            }
-            let memory = match board.memory_mib {
-                0 => "-".to_string(),
-                all => format!("{} of {all} MiB", board.memory_free_mib),
-            };
-            let life = board.life.as_ref();
-            let cores = match board.cores {
-                0 => "-".to_string(),
-                cores => cores.to_string(),
-            };
-            rows.push(row![
-                board.name,
-                if board.witness {
-                    format!("witness, {state}")
-                } else {
-                    state
-                },
-                if board.votes { "yes" } else { "no" },
-                memory,
-                cores,
-                life.map_or("-", |life| &life[..8]),
-                board.guests.join(" "),
-            ]);
-        }
-        table::write(f, &rows)
-    }
-
-    fn write_guests(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.guests.is_empty() {
-            return writeln!(f, "no guests");
-        }
-        let mut rows = vec![row![
-            "GUEST", "STATE", "BOARD", "EPOCH", "VCPUS", "MEMORY", "NOTE"
-        ]];
-        for guest in &self.guests {
-            let state = match (guest.wanted, guest.phase) {
-                ("stopped", phase) if phase == words::phase(Phase::Unowned) => "stopped",
-                (_, phase) => phase,
-            };
-            rows.push(row![
-                guest.name,
-                state,
-                guest.board.as_deref().unwrap_or("-"),
-                guest.epoch,
-                guest.vcpus,
-                format!("{} MiB", guest.memory_mib),
-                guest.trouble.as_deref().unwrap_or(""),
-            ]);
-        }
-        table::write(f, &rows)
-    }
 }

@@ -3,14 +3,14 @@
 use std::fmt;
 
 use cluster_proto::ids::{BoardId, GuestId};
-use cluster_proto::ledger::types::{Phase, Wanted};
+use cluster_proto::ledger::types::{Guest, Phase, Wanted};
 use cluster_proto::placement::{self, Choice, Verdict};
 use serde::Serialize;
 
 use super::reach::Reach;
 use super::session::Look;
 use super::view::{board_name, guest_name};
-use super::{table, words};
+use super::{moves, table, words};
 use crate::report::{Answer, EXIT_CODES, Failure};
 use crate::row;
 
@@ -113,10 +113,17 @@ pub fn explain(look: &Look, id: GuestId) -> Option<Explained> {
     };
     let judged = look.ledger.boards().filter_map(|(at, _)| {
         let verdict = why.verdicts.get(at.at())?;
+        let fits = matches!(verdict, Verdict::Fits { .. });
+        let mut said = words::verdict(verdict, &board, &guest);
+        if let (true, Phase::Running, Verdict::Class(_)) =
+            (fits, why.phase, placement::verdict_live(&look.ledger, id, at))
+        {
+            said += ", but only afresh: it is of another class, and a guest that runs stays within its own";
+        }
         Some(Judged {
             board: board(at),
-            fits: matches!(verdict, Verdict::Fits { .. }),
-            why: words::verdict(verdict, &board, &guest),
+            fits,
+            why: said,
         })
     });
     let mut explained = Explained {
@@ -135,26 +142,28 @@ pub fn explain(look: &Look, id: GuestId) -> Option<Explained> {
         notes: Vec::new(),
     };
     explained.notes = notes(&explained, look, id, why.owner);
-    explained.notes.extend(move_notes(look, &why));
+    let moves = look.ledger.guest(id).map(|guest| move_notes(look, guest));
+    explained.notes.extend(moves.into_iter().flatten());
     Some(explained)
 }
 
 /// What there is to know of its moves.
-fn move_notes<const B: usize>(look: &Look, why: &placement::Why<B>) -> Vec<String> {
+fn move_notes(look: &Look, guest: &Guest) -> Vec<String> {
     let mut notes = Vec::new();
-    if let Some(order) = &why.moving {
+    let name = &guest.spec.name;
+    if let Some(order) = &guest.moving {
         notes.push(format!(
-            "it is being moved to {} while it runs: {}",
+            "it moves to {} while it runs: {} (`hearth migrate {name} --cancel` calls that off)",
             board_name(look, order.to),
             words::reason(order.reason)
         ));
     }
-    if why.stays > 0 {
-        notes.push(format!(
-            "{} moves were given up of late, the last because {}",
-            why.stays,
-            words::reason(why.stay)
-        ));
+    if let Some(why) = moves::given_up(guest) {
+        let which = match guest.stays {
+            1 => "its last move was given up".to_string(),
+            times => format!("its last {times} moves were given up, the newest one"),
+        };
+        notes.push(format!("{which}: {}", words::stay(why)));
     }
     notes
 }
@@ -230,5 +239,53 @@ impl fmt::Display for Explained {
             .map(|judged| row![format!("  {}", judged.board), judged.why])
             .collect();
         table::write(f, &rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cluster_proto::ledger::types::Reason;
+
+    use super::super::scene::{GAMMA, Scene, WEB};
+    use super::*;
+
+    fn told(scene: &Scene) -> String {
+        explain(&scene.0, WEB).expect("a guest").to_string()
+    }
+
+    #[test]
+    fn a_move_is_explained_and_so_is_why_there_was_none() {
+        let mut scene = Scene::new();
+        scene.migrate(GAMMA);
+        let said = told(&scene);
+        assert!(
+            said.contains("it moves to gamma while it runs: an operator ordered it"),
+            "{said}"
+        );
+        scene.give_up(Reason::NotConverged);
+        let said = told(&scene);
+        assert!(
+            said.contains("its last move was given up: it wrote to its memory faster"),
+            "{said}"
+        );
+        // What the operator orders counts anew.
+        scene.migrate(GAMMA);
+        scene.give_up(Reason::CannotMove);
+        let said = told(&scene);
+        assert!(
+            said.contains("its last move was given up: its board cannot"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_board_of_another_class_takes_a_guest_that_runs_only_afresh() {
+        let mut scene = Scene::new();
+        scene.board(GAMMA).capacity.class = 2;
+        let said = told(&scene);
+        assert!(
+            said.contains("gamma  fits, with 1600 MiB to spare, but only afresh"),
+            "{said}"
+        );
     }
 }

@@ -43,6 +43,15 @@ pub fn reason(reason: Reason) -> &'static str {
     }
 }
 
+/// Why a move was given up.
+pub fn stay(why: Reason) -> &'static str {
+    match why {
+        Reason::None => "its board does not say why",
+        Reason::Operator => "an operator called it off",
+        other => reason(other),
+    }
+}
+
 /// What happened.
 pub fn happening(what: Happening) -> &'static str {
     match what {
@@ -126,7 +135,9 @@ pub fn denied(why: Denied) -> &'static str {
             "that board cannot run it, or no other one can: `hearth why` says what is in the way"
         }
         Denied::AlreadyThere => "it is on that board",
-        Denied::Moving => "it is being moved to another board: wait, or cancel that move first",
+        Denied::Moving => {
+            "it is being moved to another board: wait, or call that move off first (`hearth migrate --cancel`)"
+        }
         Denied::NotMoving => "it is not being moved",
         Denied::Unaccounted => {
             "a voter is neither heard nor given as lost, and nobody knows what it remembers: switch it on, or, if it is off and stays so until the reform is done, name it with --lost"

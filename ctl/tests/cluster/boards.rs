@@ -32,9 +32,22 @@ pub const SAID: &[u8] = b"Welcome\nlogin: ";
 /// How long something may take on a machine full of tests.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What boards make of an order to move a guest.
+#[derive(Clone, Copy, Default)]
+pub enum Moves {
+    /// They cannot, and say so.
+    #[default]
+    Refused,
+    /// It is done at once.
+    Done,
+    /// It goes on for ever.
+    Endless,
+}
+
 /// What a test does to boards.
 #[derive(Default)]
 struct Weather {
+    moves: Moves,
     off: BTreeSet<usize>,
     /// From whom to whom nothing arrives.
     cut: BTreeSet<(usize, usize)>,
@@ -107,29 +120,32 @@ impl Hands<BOARDS, GUESTS, VOLUMES> for Body {
         &mut self,
         guest: GuestId,
         epoch: Epoch,
-        arrived: Option<MoveId>,
+        _: Option<MoveId>,
         _: &Ledger<BOARDS, GUESTS, VOLUMES>,
     ) -> Result<(), Reason> {
-        assert_eq!(arrived, None, "these boards move no guests");
         assert!(self.copies.insert(guest, epoch).is_none());
         self.events.push_back(Local::Started { guest, epoch });
         Ok(())
     }
 
     fn send_guest(&mut self, guest: GuestId, epoch: Epoch, id: MoveId, _: BoardId) {
-        let reason = Reason::CannotMove;
-        self.events.push_back(Local::Stays {
-            guest,
-            epoch,
-            id,
-            reason,
-        });
+        let end = match self.weather.lock().unwrap().moves {
+            Moves::Refused => Local::Stays {
+                guest,
+                epoch,
+                id,
+                reason: Reason::CannotMove,
+            },
+            Moves::Done => Local::Ready { guest, epoch, id },
+            Moves::Endless => return,
+        };
+        self.events.push_back(end);
     }
 
     fn abandon_move(&mut self, _: GuestId, _: Epoch, _: MoveId) {}
 
     fn renew(&mut self, _: GuestId, _: Epoch, _: Epoch) {
-        panic!("these boards stop no guest for a hand-over");
+        panic!("these boards keep no guest for which they asked for a hand-over");
     }
 
     fn freeze(&mut self, _: GuestId, _: Epoch) {}
@@ -274,6 +290,11 @@ impl Boards {
         } else {
             cut.remove(&way);
         }
+    }
+
+    /// What becomes of moves from now on.
+    pub fn moves(&self, moves: Moves) {
+        self.weather.lock().unwrap().moves = moves;
     }
 
     /// Where the boards are.

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddrV4, UdpSocket};
 use std::process::{Child, Command, Stdio};
 
-use boards::{Boards, hearth};
+use boards::{Boards, Moves, hearth};
 use serde_json::Value;
 
 const THREE: &str = "\
@@ -241,6 +241,87 @@ fn what_is_wrong_is_named() {
     assert!(
         text.contains("nobody of cluster home answers; asked: alpha at 127.0.0.1:"),
         "{text}"
+    );
+}
+
+#[test]
+fn a_guest_is_moved_while_it_runs() {
+    let boards = Boards::start(THREE, &NAMES, &[]);
+    let status = boards.well();
+    let home = named(&status, "guests", "web")["board"].as_str().unwrap();
+    let follow = ["migrate", "web", "--follow", "--patience", "50"];
+
+    // Boards that cannot: the guest stays, and says why.
+    let text = boards.says(1, &follow);
+    let stays = format!("web stays on {home}, after ");
+    let why = "its board cannot move guests while they run";
+    assert!(text.contains(&stays) && text.contains(why), "{text}");
+    let list = boards.says(0, &["guest", "list"]);
+    assert!(
+        list.contains(&format!("its last move was given up: {why}")),
+        "{list}"
+    );
+
+    boards.moves(Moves::Done);
+    let output = boards.hearth(&[&follow[..], &["--json"]].concat());
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told:#}");
+    assert_eq!(
+        (&told["ok"], &told["outcome"], &told["from"]),
+        (&true.into(), &"moved".into(), &home.into())
+    );
+    let there = told["to"].as_str().unwrap();
+    let list = boards.eventually(&["guest", "list"], |it| it["ok"] == true);
+    let web = named(&list, "guests", "web");
+    assert_eq!(
+        (&web["board"], &web["epoch"], &web["stays_because"]),
+        (&told["to"], &told["epoch"], &Value::Null)
+    );
+
+    // One that takes its time is shown, may not go elsewhere, and can be called off.
+    boards.moves(Moves::Endless);
+    let text = boards.says(0, &["migrate", "web", "--to", home]);
+    let moves = format!("web moves from {there} to {home} while it runs");
+    assert!(text.contains(&moves), "{text}");
+    let status = boards.well();
+    assert_eq!(named(&status, "guests", "web")["moves_to"], home);
+    let text = boards.says(1, &["migrate", "web", "--follow", "--timeout", "1"]);
+    assert!(text.contains("and goes on moving"), "{text}");
+    let other = NAMES.iter().find(|name| ![home, there].contains(name));
+    let text = boards.says(3, &["migrate", "web", "--to", other.unwrap()]);
+    assert!(
+        text.contains(&format!(
+            "the cluster refuses: web is on its way to {home}: "
+        )),
+        "{text}"
+    );
+    let text = boards.says(0, &["migrate", "web", "--cancel"]);
+    assert!(
+        text.contains(&format!("its move to {home} is called off")),
+        "{text}"
+    );
+    let text = boards.says(3, &["migrate", "web", "--cancel"]);
+    assert!(
+        text.contains(&format!("it is running on {there}")),
+        "{text}"
+    );
+    let events = boards.says(0, &["events"]);
+    let off = format!("web was not moved and stays on {there} (epoch ");
+    assert!(
+        events.contains(&off) && events.contains("an operator called it off"),
+        "{events}"
+    );
+    let text = boards.says(3, &["migrate", "spare"]);
+    assert!(text.contains("spare is stopped, and only"), "{text}");
+
+    // A drain moves it, too.
+    boards.moves(Moves::Done);
+    boards.says(0, &["drain", there, "--wait", "--timeout", "50"]);
+    let events = boards.says(0, &["events"]);
+    let newest = events.lines().rfind(|line| line.contains("handed over"));
+    assert!(
+        newest.is_some_and(|line| line.ends_with("its board is being drained")),
+        "{events}"
     );
 }
 
