@@ -82,7 +82,7 @@ impl Hands<BOARDS, GUESTS, VOLUMES> for Host {
         Err(Reason::StartFailed)
     }
 
-    fn send_guest(&mut self, _: GuestId, _: Epoch, _: MoveId, _: BoardId) {}
+    fn send_guest(&mut self, _: GuestId, _: Epoch, _: MoveId, _: BoardId, _: Destination) {}
 
     fn abandon_move(&mut self, _: GuestId, _: Epoch, _: MoveId) {}
 

@@ -128,7 +128,14 @@ impl Hands<BOARDS, GUESTS, VOLUMES> for Body {
         Ok(())
     }
 
-    fn send_guest(&mut self, guest: GuestId, epoch: Epoch, id: MoveId, _: BoardId) {
+    fn send_guest(
+        &mut self,
+        guest: GuestId,
+        epoch: Epoch,
+        id: MoveId,
+        _: BoardId,
+        _: Destination,
+    ) {
         let end = match self.weather.lock().unwrap().moves {
             Moves::Refused => Local::Stays {
                 guest,
