@@ -27,18 +27,23 @@ pub fn run(host: &CoreHost) -> ! {
         }
         own.reschedule.store(false, Ordering::SeqCst);
         host.serve_devices();
-        begun = match begun.or_else(work::next) {
-            Some(work) => work.go_on(host, timer::now() + turn),
-            None => None,
-        };
-        let work_at = match begun {
-            Some(_) => timer::now() + turn,
-            None => u64::MAX,
-        };
-        own.work_at.store(work_at, Ordering::Relaxed);
+        if begun.is_none() && !host.is_resting() {
+            begun = work::next();
+            own.work_at.store(u64::MAX, Ordering::Relaxed);
+        }
+        if let Some(work) = begun.take() {
+            let since = timer::now();
+            begun = work.go_on(host, since + turn);
+            // A vCPU's turn is as long: steps may be longer than a turn. Also when that was all, for what comes next.
+            let now = timer::now();
+            own.work_at.store(now + turn.max(now - since), Ordering::Relaxed);
+        }
         match queue::pick(host.core()) {
             Some(entity) => run_entity(host, entity),
-            None if begun.is_some() => {}
+            // Nobody else wants the core.
+            None if begun.is_some() || work::is_waiting() => {
+                own.work_at.store(u64::MAX, Ordering::Relaxed);
+            }
             None => idle(host),
         }
     }

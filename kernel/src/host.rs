@@ -55,11 +55,12 @@ impl CoreHost {
             0 => agent::next_event(),
             _ => u64::MAX,
         };
+        let work = self.per_core.work_at.load(Ordering::Relaxed);
         let moving = match self.core {
-            0 => moving::watch::next_due().min(moving::lanes::next_due()),
+            // A core that has worked does not work again before a vCPU's turn is over, whatever is due.
+            0 if work == u64::MAX => moving::watch::next_due().min(moving::lanes::next_due()),
             _ => u64::MAX,
         };
-        let work = self.per_core.work_at.load(Ordering::Relaxed);
         let first = guest
             .min(queue)
             .min(network)
@@ -127,6 +128,12 @@ impl CoreHost {
     /// Whether a vCPU that waits should leave this core: there are too many of them, or the core has other work.
     pub fn wants_sharing(&self) -> bool {
         queue::is_shared() || self.per_core.work_at.load(Ordering::Relaxed) != u64::MAX
+    }
+
+    /// Whether this core has just worked, and it is the turn of a vCPU.
+    pub fn is_resting(&self) -> bool {
+        let until = self.per_core.work_at.load(Ordering::Relaxed);
+        until != u64::MAX && until > timer::now()
     }
 
     /// This core has nothing in hand that it found among the guests, but for one that stays.
@@ -216,7 +223,7 @@ impl Host for CoreHost {
         unsafe { self.pass() };
         let leave = self.per_core.console.load(Ordering::SeqCst)
             || queue::should_yield(self.core)
-            || work::is_waiting()
+            || work::is_waiting() && !self.is_resting()
             || self.per_core.work_at.load(Ordering::Relaxed) <= timer::now()
             || self.is_shared() != self.wants_sharing();
         if !leave {

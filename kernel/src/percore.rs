@@ -17,7 +17,7 @@ pub struct PerCore {
     pub console: AtomicBool,
     /// When the loaded vCPU needs EL2's timer; `u64::MAX` for never.
     pub guest_deadline: AtomicU64,
-    /// When the core goes on with a guest that it puts into memory; `u64::MAX` if there is none.
+    /// When the core, which has worked, may work again, after a vCPU's turn; `u64::MAX` if it has not.
     pub work_at: AtomicU64,
     /// Whether waits of the loaded vCPU trap.
     pub shared: AtomicBool,
