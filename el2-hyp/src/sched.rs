@@ -16,6 +16,9 @@ use core::ops::Range;
 /// How much more service than the least served that waits a running vCPU may have. Two that always want to run take turns of twice this.
 pub const LEAD_MICROSECONDS: u64 = 2500;
 
+/// How many leads a vCPU that comes off a core is ahead of the others at most: what it has had beyond that nobody else wanted, so it owes nothing for it.
+const MOST_OWED: u64 = 32;
+
 /// No time that the counter reaches.
 const NEVER: u64 = u64::MAX;
 
@@ -296,13 +299,14 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
 
     fn leave(&mut self, id: EntityId, now: u64, next: State) {
         let served = self.service(id, now);
+        let most = self.floor + MOST_OWED * self.lead;
         let entity = &mut self.entities[usize::from(id.0)];
         let State::Running { core, .. } = entity.state else {
             panic!("only a running vCPU leaves a core");
         };
         *entity = Entity {
             state: next,
-            served,
+            served: served.min(most),
             last_core: core,
             held: entity.held,
         };

@@ -197,3 +197,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn one_that_had_the_board_for_itself_owes_nothing_for_it() {
+    let mut s = small(1);
+    s.turn_on(id(0), 0);
+    s.pick(CoreId(0), 0);
+    let long = 3600 * HZ;
+    s.turn_on(id(1), long);
+    let mut time = [0; 2];
+    for now in (0..10_000).map(|n| long + n * 100) {
+        if s.should_yield(CoreId(0), now) {
+            s.preempt(s.running[0].unwrap(), now);
+            s.pick(CoreId(0), now);
+        }
+        time[usize::from(s.running[0].unwrap().0)] += 100;
+    }
+    let first = time[0];
+    assert!(first > HZ * 45 / 100 && first < HZ * 55 / 100, "{time:?}");
+}
