@@ -1,23 +1,36 @@
 //! Which vCPU runs on which core: one queue for the board, the least served first.
 //!
-//! A vCPU's service is counted in ticks of the counter; the one with the least runs next, until it is a fixed lead ahead of the
-//! least served that waits. So vCPUs that always want to run get equal shares, however they are spread, and one that comes back
+//! A vCPU's service is counted in ticks of the counter over its weight; the one with the least runs next, until it is a fixed lead ahead of the
+//! least served that waits. So vCPUs that always want to run get shares as their weights, however they are spread, and one that comes back
 //! from a wait runs at once, for it is that lead behind at most and at least what it was. Pure logic: the caller holds the lock, tells the time
 //! and sends the kicks.
 //!
 //! vCPUs can be held ([`Scheduler::hold`]): they stay off the cores, whatever wakes them or turns them on, until they are released. What happened to them
 //! meanwhile is remembered: one that was woken is ready when it is released, one whose timer ran out too.
+//!
+//! A guest can be capped: its vCPUs together have so much of a core at most. - [`share`]: weights, caps and budgets as numbers. - [`limits`]: what they do in the queue.
 
+mod limits;
+mod share;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;
 
 use core::ops::Range;
+
+use share::Budget;
+pub use share::{Cap, Capper, PERIOD_MICROSECONDS, Weight};
 
 /// How much more service than the least served that waits a running vCPU may have. Two that always want to run take turns of twice this.
 pub const LEAD_MICROSECONDS: u64 = 2500;
 
 /// How many leads a vCPU that comes off a core is ahead of the others at most: what it has had beyond that nobody else wanted, so it owes nothing for it.
 const MOST_OWED: u64 = 32;
+const _: () = assert!(
+    MOST_OWED >= 2 * (share::LONGEST_LEAD + 1),
+    "taking turns owes less"
+);
 
 /// No time that the counter reaches.
 const NEVER: u64 = u64::MAX;
@@ -50,66 +63,107 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Entity {
     state: State,
-    /// Ticks of service, raised to the least of all when it comes back from a wait.
+    /// Ticks of service over weight, raised to the least of all when it comes back from a wait.
     served: u64,
+    weight: Weight,
+    /// What is left over of the division by the weight.
+    rest: u16,
     last_core: CoreId,
     /// Not to have a core, whatever its state.
     held: bool,
+    /// Its guest has used its budget: it is not to have a core either.
+    out: bool,
 }
 
 impl Entity {
+    const OFF: Self = Self {
+        state: State::Off,
+        served: 0,
+        weight: Weight::DEFAULT,
+        rest: 0,
+        last_core: CoreId(0),
+        held: false,
+        out: false,
+    };
+
     /// Whether it may be picked.
     fn is_waiting(&self) -> bool {
-        self.state == State::Ready && !self.held
+        self.state == State::Ready && !self.is_barred()
+    }
+
+    /// Whether it is to have no core, whatever its state.
+    fn is_barred(&self) -> bool {
+        self.held || self.out
     }
 }
 
-/// The cores that are marked.
-fn cores_of<const CORES: usize>(marks: [bool; CORES]) -> impl Iterator<Item = CoreId> {
-    (0..CORES as u8)
-        .map(CoreId)
-        .filter(move |core| marks[usize::from(core.0)])
+/// Cores that should look at the queue.
+#[derive(Debug)]
+#[must_use]
+pub struct Kicks<const CORES: usize>([bool; CORES]);
+
+impl<const CORES: usize> Kicks<CORES> {
+    const NONE: Self = Self([false; CORES]);
+
+    fn add(&mut self, core: CoreId) {
+        self.0[usize::from(core.0)] = true;
+    }
 }
 
-/// The queue, for `CORES` cores and `ENTITIES` vCPUs.
+impl<const CORES: usize> Iterator for Kicks<CORES> {
+    type Item = CoreId;
+
+    fn next(&mut self) -> Option<CoreId> {
+        let core = self.0.iter().position(|marked| *marked)?;
+        self.0[core] = false;
+        Some(CoreId(core as u8))
+    }
+}
+
+/// The queue, for `CORES` cores and `ENTITIES` vCPUs, as many for each of `GUESTS` guests.
 #[derive(Debug)]
-pub struct Scheduler<const CORES: usize, const ENTITIES: usize> {
+pub struct Scheduler<const CORES: usize, const ENTITIES: usize, const GUESTS: usize> {
     entities: [Entity; ENTITIES],
+    budgets: [Budget; GUESTS],
     cores: usize,
     running: [Option<EntityId>; CORES],
     lead: u64,
+    period: u64,
+    /// How many guests have a cap.
+    capped: usize,
     /// How many are on and not held.
     live: usize,
     /// One past the last entity that was ever on: the rest of the table is not looked at.
     used: usize,
-    /// How many are ready and not held, so that a board with nobody waiting looks at no table.
+    /// How many are ready, and neither held nor out, so that a board with nobody waiting looks at no table.
     ready: usize,
     /// The service of the last one picked: what comes back from a wait starts a lead behind it at most.
     floor: u64,
-    /// For each core, no later than the first timer that it keeps for parked vCPUs.
+    /// For each core, no later than the first timer that it keeps for parked vCPUs, or for a guest that is out.
     earliest: [u64; CORES],
 }
 
-impl<const CORES: usize, const ENTITIES: usize> Default for Scheduler<CORES, ENTITIES> {
+impl<const CORES: usize, const ENTITIES: usize, const GUESTS: usize> Default
+    for Scheduler<CORES, ENTITIES, GUESTS>
+{
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
+impl<const CORES: usize, const ENTITIES: usize, const GUESTS: usize>
+    Scheduler<CORES, ENTITIES, GUESTS>
+{
     /// An empty queue for no core yet.
     pub const fn new() -> Self {
-        let entity = Entity {
-            state: State::Off,
-            served: 0,
-            last_core: CoreId(0),
-            held: false,
-        };
         Self {
-            entities: [entity; ENTITIES],
+            entities: [Entity::OFF; ENTITIES],
+            budgets: [Budget::NONE; GUESTS],
             cores: 0,
             running: [None; CORES],
             lead: 0,
+            period: 0,
+            capped: 0,
             live: 0,
             used: 0,
             ready: 0,
@@ -127,10 +181,16 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         self.earliest = [NEVER; CORES];
         self.cores = cores;
         self.lead = frequency * LEAD_MICROSECONDS / 1_000_000;
+        self.period = frequency * PERIOD_MICROSECONDS / 1_000_000;
     }
 
-    /// Whether vCPUs that are on and not held outnumber the cores, so that one that waits should give its core away.
+    /// Whether one that waits should give its core away: another may want it, or the wait would be on account of a cap.
     pub fn is_shared(&self) -> bool {
+        self.is_crowded() || self.capped > 0
+    }
+
+    /// Whether vCPUs that are on and not held outnumber the cores.
+    fn is_crowded(&self) -> bool {
         self.live > self.cores
     }
 
@@ -156,13 +216,13 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     fn make_ready(&mut self, id: EntityId, now: u64) -> Option<CoreId> {
         let entity = &mut self.entities[usize::from(id.0)];
         entity.state = State::Ready;
-        if entity.held {
+        if entity.is_barred() {
             return None;
         }
         self.enter_queue(id, now)
     }
 
-    /// One that is ready, and not held any more or never was, may be picked from here on.
+    /// One that is ready, and neither held nor out, may be picked from here on.
     fn enter_queue(&mut self, id: EntityId, now: u64) -> Option<CoreId> {
         self.ready += 1;
         let entity = &mut self.entities[usize::from(id.0)];
@@ -172,41 +232,37 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     }
 
     /// Keeps a range of the table off the cores until it is released. Says which cores run one of them and should look at the queue.
-    pub fn hold(&mut self, ids: Range<u16>) -> impl Iterator<Item = CoreId> + use<CORES, ENTITIES> {
-        let mut kicks = [false; CORES];
+    pub fn hold(&mut self, ids: Range<u16>) -> Kicks<CORES> {
+        let mut kicks = Kicks::NONE;
         for entity in &mut self.entities[usize::from(ids.start)..usize::from(ids.end)] {
             if core::mem::replace(&mut entity.held, true) || entity.state == State::Off {
                 continue;
             }
             self.live -= 1;
             match entity.state {
-                State::Ready => self.ready -= 1,
-                State::Running { core, .. } => kicks[usize::from(core.0)] = true,
+                State::Ready => self.ready -= usize::from(!entity.out),
+                State::Running { core, .. } => kicks.add(core),
                 State::Parked { .. } | State::Off => {}
             }
         }
-        cores_of(kicks)
+        kicks
     }
 
     /// Lets a range of the table have cores again. Says which cores should look at the queue.
-    pub fn release(
-        &mut self,
-        ids: Range<u16>,
-        now: u64,
-    ) -> impl Iterator<Item = CoreId> + use<CORES, ENTITIES> {
-        let mut kicks = [false; CORES];
+    pub fn release(&mut self, ids: Range<u16>, now: u64) -> Kicks<CORES> {
+        let mut kicks = Kicks::NONE;
         for id in ids.map(EntityId) {
             let entity = &mut self.entities[usize::from(id.0)];
             if !core::mem::replace(&mut entity.held, false) || entity.state == State::Off {
                 continue;
             }
-            let ready = entity.state == State::Ready;
+            let waits = entity.is_waiting();
             self.live += 1;
-            if ready && let Some(core) = self.enter_queue(id, now) {
-                kicks[usize::from(core.0)] = true;
+            if waits && let Some(core) = self.enter_queue(id, now) {
+                kicks.add(core);
             }
         }
-        cores_of(kicks)
+        kicks
     }
 
     /// Whether no core runs one of a range of the table.
@@ -245,7 +301,12 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     fn service(&self, id: EntityId, now: u64) -> u64 {
         let entity = &self.entities[usize::from(id.0)];
         match entity.state {
-            State::Running { since, .. } => entity.served + now.saturating_sub(since),
+            State::Running { since, .. } => {
+                let (more, _) = entity
+                    .weight
+                    .service(now.saturating_sub(since), entity.rest);
+                entity.served.saturating_add(more)
+            }
             _ => entity.served,
         }
     }
@@ -277,10 +338,17 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         Some(best)
     }
 
+    /// A core that runs nothing while a vCPU waits: it should look at the queue. Several that came to wait at once may have been told to the same one.
+    pub fn spare(&self) -> Option<CoreId> {
+        let idle = |core: &u8| self.running[usize::from(*core)].is_none();
+        let waits = self.ready > 0;
+        waits.then(|| (0..self.cores as u8).find(idle).map(CoreId))?
+    }
+
     /// The running vCPU goes back to the queue.
     pub fn preempt(&mut self, id: EntityId, now: u64) {
         self.leave(id, now, State::Ready);
-        self.ready += usize::from(!self.entities[usize::from(id.0)].held);
+        self.ready += usize::from(self.entities[usize::from(id.0)].is_waiting());
     }
 
     /// The running vCPU waits for an interrupt, at the latest until `until` (physical counter).
@@ -298,57 +366,62 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     }
 
     fn leave(&mut self, id: EntityId, now: u64, next: State) {
-        let served = self.service(id, now);
-        let most = self.floor + MOST_OWED * self.lead;
+        self.charge(id, now);
+        let core = self.entities[usize::from(id.0)].last_core;
+        self.put_out_if_used(Self::guest_of(id), core);
+        let most = self.floor.saturating_add(MOST_OWED * self.lead);
         let entity = &mut self.entities[usize::from(id.0)];
-        let State::Running { core, .. } = entity.state else {
-            panic!("only a running vCPU leaves a core");
-        };
-        *entity = Entity {
-            state: next,
-            served: served.min(most),
-            last_core: core,
-            held: entity.held,
-        };
+        entity.state = next;
+        entity.served = entity.served.min(most);
+        assert_eq!(
+            self.running[usize::from(core.0)],
+            Some(id),
+            "it has a core to leave"
+        );
         self.running[usize::from(core.0)] = None;
     }
 
-    /// Makes ready what waited on this core's timer until `now` or before. Says which other cores should look at the queue.
-    pub fn expire(
-        &mut self,
-        core: CoreId,
-        now: u64,
-    ) -> impl Iterator<Item = CoreId> + use<CORES, ENTITIES> {
-        let mut kicks = [false; CORES];
+    /// Makes ready what waited on this core's timer until `now` or before, and keeps the caps. Says which other cores should look at the queue.
+    pub fn expire(&mut self, core: CoreId, now: u64) -> Kicks<CORES> {
+        let mut kicks = Kicks::NONE;
         if self.earliest[usize::from(core.0)] <= now {
-            let mut earliest = NEVER;
-            for index in 0..self.used {
-                let State::Parked {
-                    until: Some(until),
-                    timer_core,
-                } = self.entities[index].state
-                else {
-                    continue;
-                };
-                if timer_core != core {
-                    continue;
-                }
-                if until > now {
-                    earliest = earliest.min(until);
-                } else if let Some(other) = self.wake(EntityId(index as u16), now) {
-                    kicks[usize::from(other.0)] = true;
-                }
-            }
-            self.earliest[usize::from(core.0)] = earliest;
+            let refill = self.refill(core, now, &mut kicks);
+            let timer = self.wake_expired(core, now, &mut kicks);
+            self.earliest[usize::from(core.0)] = refill.min(timer);
         }
-        cores_of(kicks).filter(move |&other| other != core)
+        self.keep_caps(core, now, &mut kicks);
+        kicks.0[usize::from(core.0)] = false;
+        kicks
     }
 
-    /// Whether this core should look at the queue: it runs nothing, or what it runs has had its turn, and another waits; or what it runs is held.
+    /// Wakes what is parked until `now` or before with its timer on this core. Gives the time of the next.
+    fn wake_expired(&mut self, core: CoreId, now: u64, kicks: &mut Kicks<CORES>) -> u64 {
+        let mut earliest = NEVER;
+        for index in 0..self.used {
+            let State::Parked {
+                until: Some(until),
+                timer_core,
+            } = self.entities[index].state
+            else {
+                continue;
+            };
+            if timer_core != core {
+                continue;
+            }
+            if until > now {
+                earliest = earliest.min(until);
+            } else if let Some(other) = self.wake(EntityId(index as u16), now) {
+                kicks.add(other);
+            }
+        }
+        earliest
+    }
+
+    /// Whether this core should look at the queue: it runs nothing, or what it runs has had its turn, and another waits; or what it runs is held or out.
     pub fn should_yield(&self, core: CoreId, now: u64) -> bool {
         match self.running[usize::from(core.0)] {
             None => self.least_waiting().is_some(),
-            Some(running) if self.entities[usize::from(running.0)].held => true,
+            Some(running) if self.entities[usize::from(running.0)].is_barred() => true,
             Some(_) => self.turn_ends(core).is_some_and(|end| end <= now),
         }
     }
@@ -372,24 +445,28 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         let Entity {
             state: State::Running { since, .. },
             served,
+            weight,
             ..
         } = self.entities[usize::from(running.0)]
         else {
             unreachable!("`running` names a running vCPU");
         };
-        Some(since + (least + self.lead).saturating_sub(served))
+        let end = least.saturating_add(weight.lead(self.lead));
+        Some(since.saturating_add(weight.ticks(end.saturating_sub(served))))
     }
 
     /// When this core must look again: at the end of the turn if another waits, else a lead from now if another may come to wait that no
-    /// other core has room for; or at the first timer that it keeps for parked vCPUs.
+    /// other core has room for; or at the first timer that it keeps for parked vCPUs, or at the
+    /// refill of a budget; or when the budget of what it runs ends.
     pub fn next_event(&self, core: CoreId, now: u64) -> Option<u64> {
         let running = self.running[usize::from(core.0)].is_some();
-        let tick = (running && self.is_shared()).then_some(now + self.lead);
+        let tick = (running && self.is_crowded()).then_some(now + self.lead);
         let parked = self.earliest[usize::from(core.0)];
         let parked = (parked != NEVER).then_some(parked);
         parked
             .into_iter()
             .chain(self.turn_ends(core).or(tick))
+            .chain(self.budget_ends(core, now))
             .min()
     }
 }

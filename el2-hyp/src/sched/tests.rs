@@ -3,7 +3,7 @@ use proptest::prelude::*;
 
 const HZ: u64 = 1_000_000;
 const LEAD: u64 = HZ * LEAD_MICROSECONDS / 1_000_000;
-type Small = Scheduler<4, 16>;
+type Small = Scheduler<4, 16, 4>;
 
 fn small(cores: usize) -> Small {
     let mut queue = Small::new();
@@ -159,20 +159,20 @@ proptest! {
     }
 
     /// Whatever happens, a core runs at most one vCPU, a vCPU runs on at most one core, and nobody who wants to run is forgotten
-    /// while a core is idle; and who is held gets no core.
+    /// while a core is idle; and who is held or out gets no core.
     #[test]
-    fn nobody_is_lost(ops: Vec<(u8, u8, u16)>) {
+    fn nobody_is_lost(ops in prop::collection::vec(any::<(u8, u8, u16)>(), 0..400)) {
         let mut s = small(3);
         for (step, (op, core, n)) in ops.into_iter().enumerate() {
             let now = step as u64 * 500;
             let core = CoreId(core % 3);
             let running = s.running[usize::from(core.0)];
-            match (op % 8, running) {
+            match (op % 10, running) {
                 (0, _) if n % 2 == 0 => drop(s.turn_on(id(n % 16), now)),
                 (0, _) => drop(s.wake(id(n % 16), now)),
                 (1, None) => {
                     let picked = s.pick(core, now);
-                    prop_assert!(picked.is_none_or(|picked| !s.entities[usize::from(picked.0)].held));
+                    prop_assert!(picked.is_none_or(|picked| !s.entities[usize::from(picked.0)].is_barred()));
                 }
                 (2, Some(running)) => s.preempt(running, now),
                 (3, Some(running)) => s.park(running, now, (n % 2 == 0).then_some(now + u64::from(n))),
@@ -180,10 +180,18 @@ proptest! {
                 (5, _) => drop(s.expire(core, now)),
                 (6, _) => drop(s.hold(n % 16..n % 16 + 1)),
                 (7, _) => drop(s.release(n % 16..n % 16 + 1, now)),
+                (8, _) => drop(s.set_cap(usize::from(n % 4), Capper::Move, Cap::new(n / 4 % 40), now)),
+                (9, _) => drop(s.set_weight(usize::from(n % 4), Weight::new(n % 10_000 + 1).unwrap(), now)),
                 _ => {}
             }
             let on = s.entities.iter().filter(|e| e.state != State::Off && !e.held).count();
             prop_assert_eq!(on, s.live);
+            prop_assert_eq!(s.budgets.iter().filter(|budget| budget.is_capped()).count(), s.capped);
+            for (index, entity) in s.entities.iter().enumerate() {
+                let budget = &s.budgets[Small::guest_of(id(index as u16))];
+                prop_assert_eq!(entity.out, budget.out.is_some());
+                prop_assert!(budget.out.is_none_or(|core| s.earliest[usize::from(core.0)] <= budget.refill_at()));
+            }
             let ready = s.entities.iter().filter(|e| e.is_waiting()).count();
             prop_assert_eq!(ready, s.ready);
             for (index, entity) in s.entities.iter().enumerate() {
