@@ -176,6 +176,13 @@ pub fn set_cap(guest: usize, cap: Option<Cap>) {
     cap_by(Capper::Operator, guest, cap);
 }
 
+/// A guest has no more than so many percent of the speed that this board has for it, for the sake of its move; none for as much as it may.
+pub fn slow(guest: usize, vcpus: usize, speed: Option<u8>) {
+    let cores = vcpus.min(smp::running()) as u16;
+    let cap = speed.and_then(|speed| Cap::new(cores * u16::from(speed)));
+    cap_by(Capper::Move, guest, cap);
+}
+
 fn cap_by(capper: Capper, guest: usize, cap: Option<Cap>) {
     let mut queue = QUEUE.lock();
     let kicks = queue.set_cap(guest, capper, cap, timer::now());

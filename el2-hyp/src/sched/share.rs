@@ -43,8 +43,8 @@ impl Weight {
         (service.saturating_mul(self.get())).div_ceil(Self::NORMAL.into())
     }
 
-    /// How much more service than the least served that waits a running vCPU may have, where one of the default weight may have `lead`: a heavy one gets no longer turns for its
-    /// weight, but more of them; a light one gets shorter ones, within reason.
+    /// How much more service than the least served that waits a running vCPU may have, where one of the default weight may have `lead`. A heavy one may have no more time on a
+    /// core for it, so that heavy ones take turns as others do; a light one has less, within reason.
     pub(super) fn lead(self, lead: u64) -> u64 {
         let ticks = lead * self.get() / u64::from(Self::NORMAL);
         self.service(ticks.clamp(lead / Self::SHORTEST, lead), 0).0
