@@ -1,17 +1,36 @@
 //! Which vCPU runs on which core: one queue for the board, the least served first.
 //!
-//! A vCPU's service is counted in ticks of the counter; the one with the least runs next, until it is a fixed lead ahead of the
-//! least served that waits. So vCPUs that always want to run get equal shares, however they are spread, and one that comes back
+//! A vCPU's service is counted in ticks of the counter over its weight; the one with the least runs next, until it is a fixed lead ahead of the
+//! least served that waits. So vCPUs that always want to run get shares as their weights, however they are spread, and one that comes back
 //! from a wait runs at once, for it is that lead behind at most and at least what it was. Pure logic: the caller holds the lock, tells the time
 //! and sends the kicks.
 //!
 //! vCPUs can be held ([`Scheduler::hold`]): they stay off the cores, whatever wakes them or turns them on, until they are released. What happened to them
 //! meanwhile is remembered: one that was woken is ready when it is released, one whose timer ran out too.
+//!
+//! A guest can be capped: its vCPUs together have so much of a core at most. - [`share`]: weights, caps and budgets as numbers. - [`limits`]: what they do in the queue.
+
+mod limits;
+mod share;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 
 use core::ops::Range;
 
+use share::Budget;
+pub use share::{Cap, Capper, PERIOD_MICROSECONDS, Weight};
+
 /// How much more service than the least served that waits a running vCPU may have. Two that always want to run take turns of twice this.
 pub const LEAD_MICROSECONDS: u64 = 2500;
+
+/// How many leads a vCPU that comes off a core is ahead of the others at most: what it has had beyond that nobody else wanted, so it owes nothing for it.
+const MOST_OWED: u64 = 32;
+const _: () = assert!(
+    MOST_OWED >= 2 * (share::LONGEST_LEAD + 1),
+    "taking turns owes less"
+);
 
 /// No time that the counter reaches.
 const NEVER: u64 = u64::MAX;
@@ -44,66 +63,107 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Entity {
     state: State,
-    /// Ticks of service, raised to the least of all when it comes back from a wait.
+    /// Ticks of service over weight, raised to the least of all when it comes back from a wait.
     served: u64,
+    weight: Weight,
+    /// What is left over of the division by the weight.
+    rest: u16,
     last_core: CoreId,
     /// Not to have a core, whatever its state.
     held: bool,
+    /// Its guest has used its budget: it is not to have a core either.
+    out: bool,
 }
 
 impl Entity {
+    const OFF: Self = Self {
+        state: State::Off,
+        served: 0,
+        weight: Weight::DEFAULT,
+        rest: 0,
+        last_core: CoreId(0),
+        held: false,
+        out: false,
+    };
+
     /// Whether it may be picked.
     fn is_waiting(&self) -> bool {
-        self.state == State::Ready && !self.held
+        self.state == State::Ready && !self.is_barred()
+    }
+
+    /// Whether it is to have no core, whatever its state.
+    fn is_barred(&self) -> bool {
+        self.held || self.out
     }
 }
 
-/// The cores that are marked.
-fn cores_of<const CORES: usize>(marks: [bool; CORES]) -> impl Iterator<Item = CoreId> {
-    (0..CORES as u8)
-        .map(CoreId)
-        .filter(move |core| marks[usize::from(core.0)])
+/// Cores that should look at the queue.
+#[derive(Debug)]
+#[must_use]
+pub struct Kicks<const CORES: usize>([bool; CORES]);
+
+impl<const CORES: usize> Kicks<CORES> {
+    const NONE: Self = Self([false; CORES]);
+
+    fn add(&mut self, core: CoreId) {
+        self.0[usize::from(core.0)] = true;
+    }
 }
 
-/// The queue, for `CORES` cores and `ENTITIES` vCPUs.
+impl<const CORES: usize> Iterator for Kicks<CORES> {
+    type Item = CoreId;
+
+    fn next(&mut self) -> Option<CoreId> {
+        let core = self.0.iter().position(|marked| *marked)?;
+        self.0[core] = false;
+        Some(CoreId(core as u8))
+    }
+}
+
+/// The queue, for `CORES` cores and `ENTITIES` vCPUs, as many for each of `GUESTS` guests.
 #[derive(Debug)]
-pub struct Scheduler<const CORES: usize, const ENTITIES: usize> {
+pub struct Scheduler<const CORES: usize, const ENTITIES: usize, const GUESTS: usize> {
     entities: [Entity; ENTITIES],
+    budgets: [Budget; GUESTS],
     cores: usize,
     running: [Option<EntityId>; CORES],
     lead: u64,
+    period: u64,
+    /// How many guests have a cap.
+    capped: usize,
     /// How many are on and not held.
     live: usize,
     /// One past the last entity that was ever on: the rest of the table is not looked at.
     used: usize,
-    /// How many are ready and not held, so that a board with nobody waiting looks at no table.
+    /// How many are ready, and neither held nor out, so that a board with nobody waiting looks at no table.
     ready: usize,
     /// The service of the last one picked: what comes back from a wait starts a lead behind it at most.
     floor: u64,
-    /// For each core, no later than the first timer that it keeps for parked vCPUs.
+    /// For each core, no later than the first timer that it keeps for parked vCPUs, or for a guest that is out.
     earliest: [u64; CORES],
 }
 
-impl<const CORES: usize, const ENTITIES: usize> Default for Scheduler<CORES, ENTITIES> {
+impl<const CORES: usize, const ENTITIES: usize, const GUESTS: usize> Default
+    for Scheduler<CORES, ENTITIES, GUESTS>
+{
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
+impl<const CORES: usize, const ENTITIES: usize, const GUESTS: usize>
+    Scheduler<CORES, ENTITIES, GUESTS>
+{
     /// An empty queue for no core yet.
     pub const fn new() -> Self {
-        let entity = Entity {
-            state: State::Off,
-            served: 0,
-            last_core: CoreId(0),
-            held: false,
-        };
         Self {
-            entities: [entity; ENTITIES],
+            entities: [Entity::OFF; ENTITIES],
+            budgets: [Budget::NONE; GUESTS],
             cores: 0,
             running: [None; CORES],
             lead: 0,
+            period: 0,
+            capped: 0,
             live: 0,
             used: 0,
             ready: 0,
@@ -121,10 +181,16 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         self.earliest = [NEVER; CORES];
         self.cores = cores;
         self.lead = frequency * LEAD_MICROSECONDS / 1_000_000;
+        self.period = frequency * PERIOD_MICROSECONDS / 1_000_000;
     }
 
-    /// Whether vCPUs that are on and not held outnumber the cores, so that one that waits should give its core away.
+    /// Whether one that waits should give its core away: another may want it, or the wait would be on account of a cap.
     pub fn is_shared(&self) -> bool {
+        self.is_crowded() || self.capped > 0
+    }
+
+    /// Whether vCPUs that are on and not held outnumber the cores.
+    fn is_crowded(&self) -> bool {
         self.live > self.cores
     }
 
@@ -150,13 +216,13 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     fn make_ready(&mut self, id: EntityId, now: u64) -> Option<CoreId> {
         let entity = &mut self.entities[usize::from(id.0)];
         entity.state = State::Ready;
-        if entity.held {
+        if entity.is_barred() {
             return None;
         }
         self.enter_queue(id, now)
     }
 
-    /// One that is ready, and not held any more or never was, may be picked from here on.
+    /// One that is ready, and neither held nor out, may be picked from here on.
     fn enter_queue(&mut self, id: EntityId, now: u64) -> Option<CoreId> {
         self.ready += 1;
         let entity = &mut self.entities[usize::from(id.0)];
@@ -166,41 +232,37 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     }
 
     /// Keeps a range of the table off the cores until it is released. Says which cores run one of them and should look at the queue.
-    pub fn hold(&mut self, ids: Range<u16>) -> impl Iterator<Item = CoreId> + use<CORES, ENTITIES> {
-        let mut kicks = [false; CORES];
+    pub fn hold(&mut self, ids: Range<u16>) -> Kicks<CORES> {
+        let mut kicks = Kicks::NONE;
         for entity in &mut self.entities[usize::from(ids.start)..usize::from(ids.end)] {
             if core::mem::replace(&mut entity.held, true) || entity.state == State::Off {
                 continue;
             }
             self.live -= 1;
             match entity.state {
-                State::Ready => self.ready -= 1,
-                State::Running { core, .. } => kicks[usize::from(core.0)] = true,
+                State::Ready => self.ready -= usize::from(!entity.out),
+                State::Running { core, .. } => kicks.add(core),
                 State::Parked { .. } | State::Off => {}
             }
         }
-        cores_of(kicks)
+        kicks
     }
 
     /// Lets a range of the table have cores again. Says which cores should look at the queue.
-    pub fn release(
-        &mut self,
-        ids: Range<u16>,
-        now: u64,
-    ) -> impl Iterator<Item = CoreId> + use<CORES, ENTITIES> {
-        let mut kicks = [false; CORES];
+    pub fn release(&mut self, ids: Range<u16>, now: u64) -> Kicks<CORES> {
+        let mut kicks = Kicks::NONE;
         for id in ids.map(EntityId) {
             let entity = &mut self.entities[usize::from(id.0)];
             if !core::mem::replace(&mut entity.held, false) || entity.state == State::Off {
                 continue;
             }
-            let ready = entity.state == State::Ready;
+            let waits = entity.is_waiting();
             self.live += 1;
-            if ready && let Some(core) = self.enter_queue(id, now) {
-                kicks[usize::from(core.0)] = true;
+            if waits && let Some(core) = self.enter_queue(id, now) {
+                kicks.add(core);
             }
         }
-        cores_of(kicks)
+        kicks
     }
 
     /// Whether no core runs one of a range of the table.
@@ -239,7 +301,12 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     fn service(&self, id: EntityId, now: u64) -> u64 {
         let entity = &self.entities[usize::from(id.0)];
         match entity.state {
-            State::Running { since, .. } => entity.served + now.saturating_sub(since),
+            State::Running { since, .. } => {
+                let (more, _) = entity
+                    .weight
+                    .service(now.saturating_sub(since), entity.rest);
+                entity.served.saturating_add(more)
+            }
             _ => entity.served,
         }
     }
@@ -271,10 +338,17 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         Some(best)
     }
 
+    /// A core that runs nothing while a vCPU waits: it should look at the queue. Several that came to wait at once may have been told to the same one.
+    pub fn spare(&self) -> Option<CoreId> {
+        let idle = |core: &u8| self.running[usize::from(*core)].is_none();
+        let waits = self.ready > 0;
+        waits.then(|| (0..self.cores as u8).find(idle).map(CoreId))?
+    }
+
     /// The running vCPU goes back to the queue.
     pub fn preempt(&mut self, id: EntityId, now: u64) {
         self.leave(id, now, State::Ready);
-        self.ready += usize::from(!self.entities[usize::from(id.0)].held);
+        self.ready += usize::from(self.entities[usize::from(id.0)].is_waiting());
     }
 
     /// The running vCPU waits for an interrupt, at the latest until `until` (physical counter).
@@ -292,56 +366,62 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
     }
 
     fn leave(&mut self, id: EntityId, now: u64, next: State) {
-        let served = self.service(id, now);
+        self.charge(id, now);
+        let core = self.entities[usize::from(id.0)].last_core;
+        self.put_out_if_used(Self::guest_of(id), core);
+        let most = self.floor.saturating_add(MOST_OWED * self.lead);
         let entity = &mut self.entities[usize::from(id.0)];
-        let State::Running { core, .. } = entity.state else {
-            panic!("only a running vCPU leaves a core");
-        };
-        *entity = Entity {
-            state: next,
-            served,
-            last_core: core,
-            held: entity.held,
-        };
+        entity.state = next;
+        entity.served = entity.served.min(most);
+        assert_eq!(
+            self.running[usize::from(core.0)],
+            Some(id),
+            "it has a core to leave"
+        );
         self.running[usize::from(core.0)] = None;
     }
 
-    /// Makes ready what waited on this core's timer until `now` or before. Says which other cores should look at the queue.
-    pub fn expire(
-        &mut self,
-        core: CoreId,
-        now: u64,
-    ) -> impl Iterator<Item = CoreId> + use<CORES, ENTITIES> {
-        let mut kicks = [false; CORES];
+    /// Makes ready what waited on this core's timer until `now` or before, and keeps the caps. Says which other cores should look at the queue.
+    pub fn expire(&mut self, core: CoreId, now: u64) -> Kicks<CORES> {
+        let mut kicks = Kicks::NONE;
         if self.earliest[usize::from(core.0)] <= now {
-            let mut earliest = NEVER;
-            for index in 0..self.used {
-                let State::Parked {
-                    until: Some(until),
-                    timer_core,
-                } = self.entities[index].state
-                else {
-                    continue;
-                };
-                if timer_core != core {
-                    continue;
-                }
-                if until > now {
-                    earliest = earliest.min(until);
-                } else if let Some(other) = self.wake(EntityId(index as u16), now) {
-                    kicks[usize::from(other.0)] = true;
-                }
-            }
-            self.earliest[usize::from(core.0)] = earliest;
+            let refill = self.refill(core, now, &mut kicks);
+            let timer = self.wake_expired(core, now, &mut kicks);
+            self.earliest[usize::from(core.0)] = refill.min(timer);
         }
-        cores_of(kicks).filter(move |&other| other != core)
+        self.keep_caps(core, now, &mut kicks);
+        kicks.0[usize::from(core.0)] = false;
+        kicks
     }
 
-    /// Whether this core should look at the queue: it runs nothing, or what it runs has had its turn, and another waits; or what it runs is held.
+    /// Wakes what is parked until `now` or before with its timer on this core. Gives the time of the next.
+    fn wake_expired(&mut self, core: CoreId, now: u64, kicks: &mut Kicks<CORES>) -> u64 {
+        let mut earliest = NEVER;
+        for index in 0..self.used {
+            let State::Parked {
+                until: Some(until),
+                timer_core,
+            } = self.entities[index].state
+            else {
+                continue;
+            };
+            if timer_core != core {
+                continue;
+            }
+            if until > now {
+                earliest = earliest.min(until);
+            } else if let Some(other) = self.wake(EntityId(index as u16), now) {
+                kicks.add(other);
+            }
+        }
+        earliest
+    }
+
+    /// Whether this core should look at the queue: it runs nothing, or what it runs has had its turn, and another waits; or what it runs is held or out.
     pub fn should_yield(&self, core: CoreId, now: u64) -> bool {
         match self.running[usize::from(core.0)] {
             None => self.least_waiting().is_some(),
-            Some(running) if self.entities[usize::from(running.0)].held => true,
+            Some(running) if self.entities[usize::from(running.0)].is_barred() => true,
             Some(_) => self.turn_ends(core).is_some_and(|end| end <= now),
         }
     }
@@ -365,227 +445,28 @@ impl<const CORES: usize, const ENTITIES: usize> Scheduler<CORES, ENTITIES> {
         let Entity {
             state: State::Running { since, .. },
             served,
+            weight,
             ..
         } = self.entities[usize::from(running.0)]
         else {
             unreachable!("`running` names a running vCPU");
         };
-        Some(since + (least + self.lead).saturating_sub(served))
+        let end = least.saturating_add(weight.lead(self.lead));
+        Some(since.saturating_add(weight.ticks(end.saturating_sub(served))))
     }
 
     /// When this core must look again: at the end of the turn if another waits, else a lead from now if another may come to wait that no
-    /// other core has room for; or at the first timer that it keeps for parked vCPUs.
+    /// other core has room for; or at the first timer that it keeps for parked vCPUs, or at the
+    /// refill of a budget; or when the budget of what it runs ends.
     pub fn next_event(&self, core: CoreId, now: u64) -> Option<u64> {
         let running = self.running[usize::from(core.0)].is_some();
-        let tick = (running && self.is_shared()).then_some(now + self.lead);
+        let tick = (running && self.is_crowded()).then_some(now + self.lead);
         let parked = self.earliest[usize::from(core.0)];
         let parked = (parked != NEVER).then_some(parked);
         parked
             .into_iter()
             .chain(self.turn_ends(core).or(tick))
+            .chain(self.budget_ends(core, now))
             .min()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const HZ: u64 = 1_000_000;
-    const LEAD: u64 = HZ * LEAD_MICROSECONDS / 1_000_000;
-    type Small = Scheduler<4, 16>;
-
-    fn small(cores: usize) -> Small {
-        let mut queue = Small::new();
-        queue.configure(cores, HZ);
-        queue
-    }
-
-    fn id(n: u16) -> EntityId {
-        EntityId(n)
-    }
-
-    #[test]
-    fn an_idle_core_is_kicked_first() {
-        let mut s = small(2);
-        assert_eq!(s.turn_on(id(0), 0), Some(CoreId(0)));
-        assert_eq!(s.pick(CoreId(0), 0), Some(id(0)));
-        assert_eq!(s.turn_on(id(1), 0), Some(CoreId(1)));
-        assert_eq!(s.turn_on(id(1), 0), None);
-        assert!(!s.is_shared());
-    }
-
-    #[test]
-    fn a_timer_wakes_its_vcpu_though_another_runs() {
-        let mut s = small(1);
-        s.turn_on(id(0), 0);
-        s.turn_on(id(1), 0);
-        assert!(s.is_shared());
-        let first = s.pick(CoreId(0), 0).unwrap();
-        s.park(first, 10, Some(1000));
-        assert_eq!(s.pick(CoreId(0), 10), Some(id(1)));
-        assert_eq!(s.next_event(CoreId(0), 10), Some(1000));
-        assert_eq!(s.expire(CoreId(0), 1000).count(), 0);
-        // It waited with less service: the other's turn ends when it is a lead ahead.
-        assert_eq!(s.next_event(CoreId(0), 1000), Some(10 + 10 + LEAD));
-        assert!(!s.should_yield(CoreId(0), 1000));
-        assert!(s.should_yield(CoreId(0), 20 + LEAD));
-    }
-
-    #[test]
-    fn one_that_comes_back_from_a_wait_runs_at_once() {
-        let mut s = small(1);
-        s.turn_on(id(0), 0);
-        s.turn_on(id(1), 0);
-        s.pick(CoreId(0), 0);
-        s.park(id(0), 1, None);
-        s.pick(CoreId(0), 1);
-        let later = 100 * LEAD;
-        s.wake(id(0), later);
-        assert!(s.should_yield(CoreId(0), later));
-    }
-
-    #[test]
-    fn a_held_one_leaves_its_core_and_is_not_picked() {
-        let mut s = small(2);
-        for n in 0..3 {
-            s.turn_on(id(n), 0);
-        }
-        let first = s.pick(CoreId(0), 0).unwrap();
-        let second = s.pick(CoreId(1), 0).unwrap();
-        assert!(s.is_shared());
-        let kicked: Vec<_> = s.hold(first.0..first.0 + 1).collect();
-        assert_eq!(kicked, [CoreId(0)]);
-        assert!(!s.is_shared() && s.should_yield(CoreId(0), 0) && !s.should_yield(CoreId(1), 0));
-        assert!(!s.is_at_rest(first.0..first.0 + 1));
-        s.preempt(first, 5);
-        assert!(s.is_at_rest(first.0..first.0 + 1));
-        assert!(
-            s.pick(CoreId(0), 5)
-                .is_some_and(|third| third != first && third != second)
-        );
-        s.off(second, 6);
-        assert_eq!(s.pick(CoreId(1), 7), None);
-        assert_eq!(s.hold(first.0..first.0 + 1).count(), 0, "once is enough");
-        let kicked: Vec<_> = s.release(first.0..first.0 + 1, 8).collect();
-        assert_eq!(kicked, [CoreId(1)]);
-        assert_eq!(s.pick(CoreId(1), 8), Some(first));
-    }
-
-    #[test]
-    fn what_wakes_a_held_one_is_not_lost() {
-        let mut s = small(1);
-        for n in 0..4 {
-            s.turn_on(id(n), 0);
-            assert_eq!(s.pick(CoreId(0), 0), Some(id(n)));
-            let timer = (n == 1).then_some(100);
-            s.park(id(n), 0, timer);
-        }
-        assert_eq!(s.hold(0..6).count(), 0);
-        // One is woken, one has a timer, one goes on waiting, and one that was off is turned on.
-        assert_eq!(s.wake(id(0), 10), None);
-        assert_eq!(s.turn_on(id(4), 10), None);
-        assert_eq!(s.next_event(CoreId(0), 50), Some(100));
-        assert_eq!(s.expire(CoreId(0), 100).count(), 0);
-        assert_eq!(s.pick(CoreId(0), 100), None);
-        assert!(!s.should_yield(CoreId(0), 100));
-        assert_eq!(s.release(0..6, 200).count(), 1);
-        let mut picked = Vec::new();
-        while let Some(one) = s.pick(CoreId(0), 200) {
-            picked.push(one);
-            s.off(one, 200);
-        }
-        picked.sort();
-        assert_eq!(picked, [id(0), id(1), id(4)]);
-        assert!(!s.all_off(0..6), "two still wait");
-    }
-
-    #[test]
-    fn one_that_is_turned_off_while_held_can_be_turned_on_again() {
-        let mut s = small(1);
-        s.turn_on(id(0), 0);
-        s.pick(CoreId(0), 0);
-        assert_eq!(s.hold(0..1).count(), 1);
-        s.off(id(0), 1);
-        assert!(s.all_off(0..1) && !s.is_shared());
-        assert_eq!(s.turn_on(id(0), 2), None);
-        assert_eq!(s.pick(CoreId(0), 2), None);
-        assert_eq!(s.release(0..1, 3).count(), 1);
-        assert_eq!(s.pick(CoreId(0), 3), Some(id(0)));
-    }
-
-    /// Runs every core for so many steps of 100 µs as the kernel does; gives each vCPU's service.
-    fn spin(s: &mut Small, cores: u8, steps: u64) -> [u64; 16] {
-        const STEP: u64 = HZ / 10_000;
-        let mut time = [0; 16];
-        for now in (0..steps).map(|n| n * STEP) {
-            for core in (0..cores).map(CoreId) {
-                if s.should_yield(core, now) {
-                    if let Some(running) = s.running[usize::from(core.0)] {
-                        s.preempt(running, now);
-                    }
-                    s.pick(core, now);
-                }
-                if let Some(running) = s.running[usize::from(core.0)] {
-                    time[usize::from(running.0)] += STEP;
-                }
-            }
-        }
-        time
-    }
-
-    proptest! {
-        /// vCPUs that always want to run get the same share to within a few turns.
-        #[test]
-        fn shares_are_equal(cores in 1u8..=4, vcpus in 1u16..=16) {
-            let mut s = small(cores.into());
-            for n in 0..vcpus {
-                s.turn_on(id(n), 0);
-            }
-            let time = spin(&mut s, cores, 5000);
-            let served = &time[..vcpus.into()];
-            let (least, most) = (served.iter().min().unwrap(), served.iter().max().unwrap());
-            prop_assert!(vcpus <= u16::from(cores) || most - least <= 3 * LEAD, "{served:?}");
-        }
-
-        /// Whatever happens, a core runs at most one vCPU, a vCPU runs on at most one core, and nobody who wants to run is forgotten
-        /// while a core is idle; and who is held gets no core.
-        #[test]
-        fn nobody_is_lost(ops: Vec<(u8, u8, u16)>) {
-            let mut s = small(3);
-            for (step, (op, core, n)) in ops.into_iter().enumerate() {
-                let now = step as u64 * 500;
-                let core = CoreId(core % 3);
-                let running = s.running[usize::from(core.0)];
-                match (op % 8, running) {
-                    (0, _) if n % 2 == 0 => drop(s.turn_on(id(n % 16), now)),
-                    (0, _) => drop(s.wake(id(n % 16), now)),
-                    (1, None) => {
-                        let picked = s.pick(core, now);
-                        prop_assert!(picked.is_none_or(|picked| !s.entities[usize::from(picked.0)].held));
-                    }
-                    (2, Some(running)) => s.preempt(running, now),
-                    (3, Some(running)) => s.park(running, now, (n % 2 == 0).then_some(now + u64::from(n))),
-                    (4, Some(running)) => s.off(running, now),
-                    (5, _) => drop(s.expire(core, now)),
-                    (6, _) => drop(s.hold(n % 16..n % 16 + 1)),
-                    (7, _) => drop(s.release(n % 16..n % 16 + 1, now)),
-                    _ => {}
-                }
-                let on = s.entities.iter().filter(|e| e.state != State::Off && !e.held).count();
-                prop_assert_eq!(on, s.live);
-                let ready = s.entities.iter().filter(|e| e.is_waiting()).count();
-                prop_assert_eq!(ready, s.ready);
-                for (index, entity) in s.entities.iter().enumerate() {
-                    let seats = s.running.iter().filter(|seat| **seat == Some(id(index as u16))).count();
-                    prop_assert_eq!(seats, usize::from(matches!(entity.state, State::Running { .. })));
-                }
-                for entity in s.entities.iter().filter(|e| e.is_waiting()) {
-                    prop_assert!(s.least_waiting().is_some());
-                    prop_assert!(entity.served < u64::MAX / 2);
-                }
-            }
-        }
     }
 }

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use el2_hyp::arch::timer;
 use el2_hyp::lock::Mutex;
-use el2_hyp::sched::{CoreId, EntityId, Scheduler};
+use el2_hyp::sched::{Cap, Capper, CoreId, EntityId, Scheduler, Weight};
 use el2_hyp::vgic::MAX_VCPUS;
 
 use crate::percore;
@@ -16,11 +16,11 @@ use crate::smp::{self, MAX_CORES};
 /// Guests that a board runs, at most.
 pub const MAX_BOARD_GUESTS: usize = 16;
 
-type Queue = Scheduler<MAX_CORES, { MAX_BOARD_GUESTS * MAX_VCPUS }>;
+type Queue = Scheduler<MAX_CORES, { MAX_BOARD_GUESTS * MAX_VCPUS }, MAX_BOARD_GUESTS>;
 
 static QUEUE: Mutex<Queue> = Mutex::new(Queue::new());
 
-/// Whether vCPUs outnumber cores; mirrors the queue, for cores that must not wait for its lock.
+/// Whether vCPUs that wait give their cores away; mirrors the queue, for cores that must not wait for its lock.
 static SHARED: AtomicBool = AtomicBool::new(false);
 
 /// Lets the queue serve the cores that have come up.
@@ -44,7 +44,7 @@ fn places(guest: usize) -> Range<u16> {
     entity(guest, 0).0..entity(guest + 1, 0).0
 }
 
-/// Whether vCPUs outnumber cores.
+/// Whether vCPUs that wait give their cores away: they outnumber the cores, or a guest has a cap.
 pub fn is_shared() -> bool {
     SHARED.load(Ordering::Relaxed)
 }
@@ -62,11 +62,9 @@ pub fn next_event(core: u8) -> Option<u64> {
     QUEUE.lock().next_event(CoreId(core), timer::now())
 }
 
-/// Wakes what waited on this core's timer.
+/// Wakes what waited on this core's timer, and keeps the caps.
 fn expire(queue: &mut Queue, core: CoreId, now: u64) {
-    for other in queue.expire(core, now) {
-        percore::reschedule(usize::from(other.0));
-    }
+    kick(queue.expire(core, now));
 }
 
 /// Whether what a core runs has had its turn. Timers of parked vCPUs that the core keeps are looked after by the way.
@@ -82,7 +80,9 @@ pub fn pick(core: u8) -> Option<EntityId> {
     let (core, now) = (CoreId(core), timer::now());
     let mut queue = QUEUE.lock();
     expire(&mut queue, core, now);
-    queue.pick(core, now)
+    let picked = queue.pick(core, now);
+    kick(queue.spare().into_iter());
+    picked
 }
 
 /// A vCPU that may be parked has something to look at.
@@ -164,6 +164,38 @@ pub fn release(guest: usize) {
 /// Whether no core runs a vCPU of a guest.
 pub fn is_at_rest(guest: usize) -> bool {
     QUEUE.lock().is_at_rest(places(guest))
+}
+
+/// Each vCPU of a guest counts so much beside others from now on.
+pub fn set_weight(guest: usize, weight: Weight) {
+    kick(QUEUE.lock().set_weight(guest, weight, timer::now()));
+}
+
+/// A guest has no more than so much of a core from now on, by its operator's order.
+pub fn set_cap(guest: usize, cap: Option<Cap>) {
+    cap_by(Capper::Operator, guest, cap);
+}
+
+/// A guest has no more than so many percent of the speed that this board has for it, for the sake of its move; none for as much as it may.
+pub fn slow(guest: usize, vcpus: usize, speed: Option<u8>) {
+    let cores = vcpus.min(smp::running()) as u16;
+    let cap = speed.and_then(|speed| Cap::new(cores * u16::from(speed)));
+    cap_by(Capper::Move, guest, cap);
+}
+
+fn cap_by(capper: Capper, guest: usize, cap: Option<Cap>) {
+    let mut queue = QUEUE.lock();
+    let kicks = queue.set_cap(guest, capper, cap, timer::now());
+    update_shared(&queue);
+    drop(queue);
+    kick(kicks);
+}
+
+/// A guest is gone: the next at its place has no weight and no cap of its.
+pub fn forget(guest: usize) {
+    set_weight(guest, Weight::DEFAULT);
+    set_cap(guest, None);
+    cap_by(Capper::Move, guest, None);
 }
 
 fn kick(cores: impl Iterator<Item = CoreId>) {

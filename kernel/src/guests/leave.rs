@@ -21,7 +21,7 @@ use crate::assemble::Holdings;
 use crate::boot::MAX_CORES;
 use crate::host::CoreHost;
 use crate::percore::LAPS;
-use crate::{console, net, percore, smp};
+use crate::{console, net, percore, queue, smp};
 
 /// How far a guest has been taken apart.
 pub(super) enum Leaving {
@@ -137,6 +137,7 @@ fn tend_place(host: &CoreHost, id: usize) -> Option<u64> {
             Some(timer::now() + LOOK_EVERY_US * timer::frequency() / 1_000_000)
         }
         Err(Gone) => {
+            queue::forget(id);
             life.end();
             None
         }

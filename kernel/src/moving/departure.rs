@@ -16,11 +16,10 @@ use cluster_proto::node::Local;
 use el2_hyp::arch::timer;
 use el2_hyp::host::{Host as _, Network as _};
 use el2_hyp::record::MAX_SECTION;
-use el2_hyp::record::precopy::Limits;
 
 use super::lanes::{self, Pause};
 use super::sender::{Sender, Step, Stopped};
-use super::{AT_WORST_US, DOWNTIME_US, room};
+use super::{LIMITS, room};
 use crate::guests::{self, Slot};
 use crate::host::CoreHost;
 use crate::net::ports::View;
@@ -100,18 +99,13 @@ fn now() -> Micros {
 impl Departure {
     /// The guest of a place is to go to board `to`.
     pub fn new(place: usize, key: Key, (to, peer): (BoardId, Endpoint)) -> Box<Self> {
-        let limits = Limits {
-            downtime: DOWNTIME_US,
-            at_worst: AT_WORST_US,
-            slowest: 100,
-        };
         let ring = alloc::vec![Chunk::EMPTY; MAX_RING].into_boxed_slice();
         Box::new(Self {
             place,
             to,
             peer,
             key,
-            sender: Sender::new(limits),
+            sender: Sender::new(LIMITS),
             out: Outgoing::new(ring, now()),
             buffer: room(),
             section: 0..0,

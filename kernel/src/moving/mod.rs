@@ -20,6 +20,7 @@ pub mod within;
 use alloc::boxed::Box;
 
 use el2_hyp::record::MAX_SECTION;
+use el2_hyp::record::precopy::Limits;
 
 pub use arrival::Arrival;
 pub use departure::Departure;
@@ -27,6 +28,15 @@ pub use departure::Departure;
 /// How long a guest is to be still at most, and may be if rounds do not bring it there.
 const DOWNTIME_US: u64 = 10_000;
 const AT_WORST_US: u64 = 300_000;
+/// Percent of its speed that it keeps at the least while it is slowed down to get there.
+const SLOWEST: u8 = 20;
+
+/// What a move may cost its guest.
+const LIMITS: Limits = Limits {
+    downtime: DOWNTIME_US,
+    at_worst: AT_WORST_US,
+    slowest: SLOWEST,
+};
 
 /// Room for a section. It is made where it stays: a stack has none for it.
 fn room() -> Box<[u8; MAX_SECTION]> {

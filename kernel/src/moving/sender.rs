@@ -13,7 +13,7 @@ use el2_hyp::stage2::dirty::HARVEST_WORDS;
 use super::log::{Log, NoTables};
 use crate::guests::{self, Slot};
 use crate::net::microseconds;
-use crate::{console, info};
+use crate::{console, info, queue};
 
 /// Bytes that a page takes of a record, with its number and form.
 const PAGE_BYTES: u64 = PAGE_SIZE + 5;
@@ -25,6 +25,8 @@ const STATE_BYTES: u64 = 2048;
 const BACKLOG_AT_ONCE: usize = 256;
 /// What a stop takes whatever is left, by estimate: to bring vCPUs off their cores, and to begin elsewhere.
 const STOP_US: u64 = 1000;
+/// Percent of its speed that a guest has which nobody slows.
+const FULL: u8 = 100;
 
 /// Why a guest is not sent on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,6 +120,8 @@ pub struct Sender {
     round_began: u64,
     /// It is held still by us.
     is_still: bool,
+    /// Percent of its speed that we leave it.
+    speed: u8,
     report: Report,
 }
 
@@ -133,6 +137,7 @@ impl Sender {
             round: (0, 0),
             round_began: 0,
             is_still: false,
+            speed: FULL,
             report: Report::default(),
         }
     }
@@ -305,11 +310,13 @@ impl Sender {
         };
         self.phase = Phase::Pages(0);
         match self.precopy.round(round, stop) {
-            Next::Again(_) => {}
+            Next::Again(speed) => self.slow(slot, speed),
             Next::Never(why) => return Err(Stopped::Diverges(why)),
             Next::Stop(_) => {
                 self.report.frozen_at = timer::now();
                 guests::stop_for_move(slot.guest.id);
+                // If it goes on here after all, that is at full speed.
+                self.slow(slot, FULL);
                 self.is_still = true;
                 self.phase = Phase::Stopping;
             }
@@ -317,11 +324,25 @@ impl Sender {
         Ok(())
     }
 
+    /// Leaves the guest so many percent of its speed.
+    fn slow(&mut self, slot: &Slot, speed: u8) {
+        if core::mem::replace(&mut self.speed, speed) == speed {
+            return;
+        }
+        let guest = &slot.guest;
+        let slowed = (speed < FULL).then_some(speed);
+        queue::slow(guest.id, guest.vcpus().len(), slowed);
+        if slowed.is_some() {
+            info!("guest {} is slowed to {speed} %", guest.name);
+        }
+    }
+
     /// The guest goes on where it is. Further steps end its log, up to [`Step::End`].
     pub fn give_up(&mut self, slot: &Slot) {
         if core::mem::take(&mut self.is_still) {
             guests::go_on_after_move(slot.guest.id);
         }
+        self.slow(slot, FULL);
         self.phase = Phase::GivingUp;
     }
 }

@@ -10,7 +10,6 @@ use core::sync::atomic::{AtomicU16, Ordering};
 use el2_hyp::arch::{maintenance, timer};
 use el2_hyp::host::Host as _;
 use el2_hyp::record::MAX_SECTION;
-use el2_hyp::record::precopy::Limits;
 
 use crate::guests::{self, MakeError, Slot, Stays};
 use crate::host::CoreHost;
@@ -19,7 +18,7 @@ use crate::queue::MAX_BOARD_GUESTS;
 use crate::{alone, console, info, percore, warn};
 use super::receiver::{Receiver, Refused};
 use super::sender::{Sender, Step, Stopped};
-use super::{AT_WORST_US, DOWNTIME_US, room};
+use super::{LIMITS, room};
 
 /// Places whose guest is to move to another place of the board, a bit each.
 static WAITING: AtomicU16 = AtomicU16::new(0);
@@ -103,16 +102,11 @@ impl Move {
         let slot = guests::is_copied(from).ok_or(Failed::Ended)?;
         let view = Box::new(slot.view().clone());
         let to = guests::create_for_arrival(view, slot.keep()).map_err(Failed::NoPlace)?;
-        let limits = Limits {
-            downtime: DOWNTIME_US,
-            at_worst: AT_WORST_US,
-            slowest: 100,
-        };
         Ok(Box::new(Self {
             from,
             to,
             begun: timer::now(),
-            sender: Sender::new(limits),
+            sender: Sender::new(LIMITS),
             receiver: Receiver::new(&slot.guest),
             buffer: room(),
             is_given_up: false,

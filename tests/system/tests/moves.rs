@@ -76,6 +76,46 @@ fn a_guest_does_not_notice_a_hundred_moves_on_one_core() {
     nobody_notices(test, Machine::virt(1));
 }
 
+/// Pages that `dirty` has written in a second of its own, the next that it tells of.
+fn pages_in_a_second(board: &mut Board) -> u64 {
+    let mut pages = || {
+        let line = board.expect("DIRTY pages=", MOVE);
+        let number = line.split("pages=").nth(1)?;
+        number.split(' ').next()?.parse::<u64>().ok()
+    };
+    let (before, after) = (pages(), pages());
+    after.expect("a number") - before.expect("a number")
+}
+
+/// A guest that writes faster than it can be copied is slowed down until that is otherwise, and is as fast as before when it has moved.
+#[test]
+fn a_guest_that_writes_too_fast_is_slowed_and_moves() {
+    let test = "a_guest_that_writes_too_fast_is_slowed_and_moves";
+    let guest = Guest::bare_metal("dirty", 1)
+        .memory(320)
+        .with("mib=256 busy_kib=1024 every_ms=1");
+    let machine = Machine::virt(2).memory(2048).counted();
+    let mut board = Board::boot(test, machine, &Package::of([guest]));
+    board.expect("DIRTY ready", BOOT);
+    let before = pages_in_a_second(&mut board);
+    let longest = move_often(&mut board, 1);
+    // The second in which it moved ends before.
+    board.expect("DIRTY pages=", MOVE);
+    let after = pages_in_a_second(&mut board);
+    let said = board.text();
+    let slowed: Vec<&str> = said
+        .lines()
+        .filter_map(|line| line.split("is slowed to ").nth(1))
+        .collect();
+    saw!(
+        test,
+        "slowed to {slowed:?}, still for {longest} us; {before} pages in a second before, {after} after"
+    );
+    assert!(!slowed.is_empty());
+    assert!(after * 100 >= before * 97, "it is slower than before");
+    board.power_off();
+}
+
 /// Values that are written and read back between two moves, and the length of each.
 const VALUES: usize = 40;
 const VALUE_BYTES: usize = 1000;
