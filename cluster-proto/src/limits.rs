@@ -97,3 +97,6 @@ const _: () = {
     assert!(GUESTS * IMAGES_PER_GUEST >= crate::manifest::MAX_IMAGES);
     assert!(LOG >= 2 * APPEND_ENTRIES);
 };
+
+/// The most that a guest's vCPUs may count beside others; 100 is what they do.
+pub const WEIGHT_MAX: u16 = 10_000;

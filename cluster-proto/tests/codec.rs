@@ -95,6 +95,13 @@ fn operation() -> impl Strategy<Value = Operation> {
         any::<u16>().prop_map(|guest| Operation::CancelMove {
             guest: GuestId(guest)
         }),
+        any::<(u16, Option<u16>, Option<u16>)>().prop_map(|(guest, weight, cap)| {
+            Operation::Scale {
+                guest: GuestId(guest),
+                weight,
+                cap,
+            }
+        }),
         (
             text(),
             any::<u16>(),

@@ -3,10 +3,11 @@
 
 use super::types::{
     Answered, Decree, Denied, Entry, Event, Guest, GuestSpec, Happening, Image, Observation,
-    Operation, Origin, Outcome, Phase, Reason, RequestId, Volume, VolumeKind, Wanted,
+    Operation, Origin, Outcome, Phase, Reason, RequestId, Share, Volume, VolumeKind, Wanted,
 };
 use super::{Ledger, Place};
 use crate::ids::{BoardId, Epoch, GuestId, Incarnation, Index, Tenure, VolumeId};
+use crate::limits;
 
 /// The number of an outcome that concerns nothing with a number.
 pub const NO_NUMBER: u16 = u16::MAX;
@@ -262,6 +263,7 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             Operation::HoldImage { image } => self.hold_image(image),
             Operation::Migrate { guest, to } => self.migrate(*guest, *to),
             Operation::CancelMove { guest } => self.cancel_move(*guest),
+            Operation::Scale { guest, weight, cap } => self.scale(*guest, *weight, *cap),
         };
         match result {
             Ok(number) => Outcome::Done { number },
@@ -309,6 +311,7 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         self.guests[at].guest = Some(Guest {
             wanted: spec.wanted,
             spec: spec.clone(),
+            share: Share::DEFAULT,
             phase: Phase::Unowned,
             owner: BoardId(0),
             tenure: Tenure(0),
@@ -321,6 +324,23 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         });
         // G is a small capacity, far below 65,536.
         Ok(at as u16)
+    }
+
+    fn scale(&mut self, id: GuestId, weight: Option<u16>, cap: Option<u16>) -> Result<u16, Denied> {
+        let place = self.guests.get_mut(id.at()).ok_or(Denied::Unknown)?;
+        let guest = place.guest.as_mut().ok_or(Denied::Unknown)?;
+        let share = Share {
+            weight: weight.unwrap_or(guest.share.weight),
+            cap: cap.unwrap_or(guest.share.cap),
+        };
+        let most = u32::from(guest.spec.vcpus) * 100;
+        if !(1..=limits::WEIGHT_MAX).contains(&share.weight) || u32::from(share.cap) > most {
+            return Err(Denied::Invalid);
+        }
+        guest.share = share;
+        let owner = guest.owner;
+        self.note(Happening::Ordered, Reason::Operator, owner, Some(id));
+        Ok(id.0)
     }
 
     fn delete_guest(&mut self, id: GuestId) -> Result<u16, Denied> {

@@ -134,10 +134,32 @@ record! {
 }
 
 record! {
+    /// What a guest may have of its board's cores.
+    Share {
+        /// How much each of its vCPUs counts beside others that want a core: 1 to [`WEIGHT_MAX`](crate::limits::WEIGHT_MAX).
+        weight: u16,
+        /// Percent of one core that it has at the most, all its vCPUs together; zero for as much as there is.
+        cap: u16,
+    }
+}
+
+impl Copy for Share {}
+
+impl Share {
+    /// That of a guest of which the operator has said nothing.
+    pub const DEFAULT: Self = Self {
+        weight: 100,
+        cap: 0,
+    };
+}
+
+record! {
     /// A guest.
     Guest {
         /// What the operator described.
         spec: GuestSpec,
+        /// What of its board it may have.
+        share: Share,
         /// What the operator wants now.
         wanted: Wanted,
         /// How far its owner is.
@@ -433,6 +455,15 @@ tagged! {
         11 => CancelMove {
             /// Which guest.
             guest: GuestId,
+        },
+        /// Gives a guest more or less of its board; what is none stays as it is.
+        12 => Scale {
+            /// Which guest.
+            guest: GuestId,
+            /// Its vCPUs' weight.
+            weight: Option<u16>,
+            /// Percent of one core at the most; zero for as much as there is.
+            cap: Option<u16>,
         },
     }
 }

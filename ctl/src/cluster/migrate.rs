@@ -222,19 +222,35 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
         return cancel(&mut session, &look, guest);
     }
     let interrupt = arguments.follow.then(Interrupt::catch).transpose()?;
+    if let Some(interrupt) = interrupt {
+        let patience = arguments.patience.map(Duration::from_secs);
+        return follow(&mut session, &look, (guest, to), (&interrupt, patience));
+    }
     let watched = Watched::before_order(&look, guest, to);
     let mut progress = Progress::new(watched, &look);
     let begun = Instant::now();
     order(&mut session, guest, to, Operation::Migrate { guest, to })?;
-    let Some(interrupt) = interrupt else {
-        // The order stands, even if nobody tells now what came of it.
-        if let Ok(look) = session.look() {
-            progress.see(&look, begun.elapsed());
-        }
-        return progress.answer();
-    };
-    let patience = arguments.patience.map(Duration::from_secs);
-    let waited = wait_until(&mut session, &interrupt, patience, &mut |look| {
+    // The order stands, even if nobody tells now what came of it.
+    if let Ok(look) = session.look() {
+        progress.see(&look, begun.elapsed());
+    }
+    progress.answer()
+}
+
+/// Orders a move of a guest, to a board if one is named, and shows how it goes until it has ended or nobody waits any longer.
+///
+/// # Errors
+/// It is refused, nobody answers, the guest did not move, or that took too long.
+pub(super) fn follow(
+    session: &mut Session,
+    look: &Look,
+    (guest, to): (GuestId, Option<BoardId>),
+    (interrupt, patience): (&Interrupt, Option<Duration>),
+) -> Result<Answer, Failure> {
+    let mut progress = Progress::new(Watched::before_order(look, guest, to), look);
+    let begun = Instant::now();
+    order(session, guest, to, Operation::Migrate { guest, to })?;
+    let waited = wait_until(session, interrupt, patience, &mut |look| {
         progress.see(look, begun.elapsed());
         let line = (!progress.ended()).then(|| progress.told.done.clone());
         line.into_iter().collect()

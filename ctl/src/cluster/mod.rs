@@ -2,7 +2,7 @@
 //!
 //! [`wire`] carries datagrams, [`reach`] knows which cluster is meant and where its boards are, [`session`] asks questions until they are answered. On these
 //! stand the verbs: [`status`] ([`view`] and [`links`] work it out, [`screen`] shows it), [`events`], [`why`], [`guest`] with [`console`] and [`create`], [`migrate`] ([`moves`] tells how a move
-//! stands), [`maintain`] (drain, disarm, reform) and [`up`]. [`orders`] gives an order and waits for what follows, [`words`] says in words what the protocol says in numbers.
+//! stands), [`scale`], [`maintain`] (drain, disarm, reform) and [`up`]. [`orders`] gives an order and waits for what follows, [`words`] says in words what the protocol says in numbers.
 
 pub mod console;
 pub mod create;
@@ -15,6 +15,7 @@ pub mod migrate;
 mod moves;
 pub mod orders;
 pub mod reach;
+pub mod scale;
 #[cfg(test)]
 mod scene;
 mod screen;

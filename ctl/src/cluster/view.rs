@@ -119,6 +119,10 @@ pub struct GuestView {
     pub moves_to: Option<String>,
     /// Why its last move was given up, if it was and no other is under way.
     pub stays_because: Option<&'static str>,
+    /// Percent of one core that it has at the most; zero for as much as there is.
+    pub cpu_cap: u16,
+    /// How much each of its vCPUs counts beside others.
+    pub weight: u16,
     /// What is wrong with it.
     pub trouble: Option<String>,
 }
@@ -299,6 +303,8 @@ fn guest_view(look: &Look, id: GuestId, epoch: u64, guest: &Guest) -> GuestView 
             .as_ref()
             .map(|order| board_name(look, order.to)),
         stays_because: moves::given_up(guest).map(words::stay),
+        cpu_cap: guest.share.cap,
+        weight: guest.share.weight,
         trouble: guest_trouble(look, id, guest),
     }
 }

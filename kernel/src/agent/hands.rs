@@ -9,13 +9,14 @@ use cluster_proto::agent::{self, Awaiting};
 use cluster_proto::bulk::frame::{Body, Key, MAX_FRAME, Name, claim};
 use cluster_proto::bulk::{Seen, Verdict};
 use cluster_proto::ids::{BoardId, Epoch, GuestId, Micros, MoveId};
-use cluster_proto::ledger::types::{Digest, Reason};
+use cluster_proto::ledger::types::{Digest, Reason, Share};
 use cluster_proto::limits::{BOARDS, GUESTS, VOLUMES};
 use cluster_proto::node::{self, Journal, Local};
 use cluster_proto::package::Package;
 use cluster_proto::service::fetch::Store;
 use el2_hyp::gate::{Authority, Ticks};
 use el2_hyp::guest::Stop;
+use el2_hyp::sched::{Cap, Weight};
 
 use super::{BoardAgent, BoardLedger, ticks_at, view};
 use crate::guests::{self, News};
@@ -25,7 +26,7 @@ use crate::moving::lanes::{self, End};
 use crate::moving::{Arrival, Departure};
 use crate::net::Network;
 use crate::net::ports::View;
-use crate::queue::MAX_BOARD_GUESTS;
+use crate::queue::{self, MAX_BOARD_GUESTS};
 use crate::{console, info, warn};
 
 /// A copy of a guest on this board.
@@ -37,6 +38,20 @@ struct Copy {
     reason: Reason,
     /// A move that was ordered and has not begun.
     ordered: Option<Ordered>,
+    /// What it has of the board's cores.
+    share: Share,
+}
+
+impl Copy {
+    fn new(guest: GuestId, epoch: Epoch) -> Self {
+        Self {
+            guest,
+            epoch,
+            reason: Reason::Operator,
+            ordered: None,
+            share: Share::DEFAULT,
+        }
+    }
 }
 
 /// An ordered move.
@@ -182,6 +197,23 @@ impl Hands<'_> {
         Ok(())
     }
 
+    /// Gives guests of the board's cores what the ledger says.
+    pub fn share_out(&mut self, ledger: &BoardLedger) {
+        for (place, copy) in self.state.copies.iter_mut().enumerate() {
+            let Some(copy) = copy else { continue };
+            let Some(share) = ledger.guest(copy.guest).map(|guest| &guest.share) else {
+                continue;
+            };
+            if *share == copy.share {
+                continue;
+            }
+            copy.share = *share;
+            // The ledger has checked the weight.
+            queue::set_weight(place, Weight::new(share.weight).unwrap_or(Weight::DEFAULT));
+            queue::set_cap(place, Cap::new(share.cap));
+        }
+    }
+
     /// Looks at what asks to be let in, and answers.
     pub fn answer_knocks(&mut self, agent: &mut BoardAgent, now: Micros) {
         let mut room = [0; MAX_FRAME];
@@ -275,12 +307,7 @@ impl Hands<'_> {
             warn!("guest {guest} cannot go on here: not all of it has come");
             return Err(Reason::StartFailed);
         };
-        self.state.copies[place] = Some(Copy {
-            guest,
-            epoch,
-            reason: Reason::Operator,
-            ordered: None,
-        });
+        self.state.copies[place] = Some(Copy::new(guest, epoch));
         info!("cluster: guest {guest} has come and goes on here, epoch {epoch}");
         guests::arrive(self.host, place, *parts);
         Ok(())
@@ -339,12 +366,7 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
         let keep = (!found.keeps.is_empty()).then(|| Arc::new(found.keeps) as guests::Keep);
         match guests::create(Box::new(found.view), keep) {
             Ok(place) => {
-                self.state.copies[place] = Some(Copy {
-                    guest,
-                    epoch,
-                    reason: Reason::Operator,
-                    ordered: None,
-                });
+                self.state.copies[place] = Some(Copy::new(guest, epoch));
                 info!("cluster: guest {name} is to start here, epoch {epoch}");
                 guests::start(place);
                 Ok(())

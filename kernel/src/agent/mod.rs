@@ -220,6 +220,7 @@ fn take_turn(host: &CoreHost, network: &'static net::Network) {
     }
     hands.begin_moves();
     hands.drop_arrivals(agent);
+    hands.share_out(agent.node().ledger());
     DUE.store(ticks_at(agent.deadline()), Ordering::Relaxed);
     view.finish();
     tell(agent, &mut member.told);
