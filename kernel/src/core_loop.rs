@@ -36,7 +36,8 @@ pub fn run(host: &CoreHost) -> ! {
             begun = work.go_on(host, since + turn);
             // A vCPU's turn is as long: steps may be longer than a turn. Also when that was all, for what comes next.
             let now = timer::now();
-            own.work_at.store(now + turn.max(now - since), Ordering::Relaxed);
+            own.work_at
+                .store(now + turn.max(now - since), Ordering::Relaxed);
         }
         match queue::pick(host.core()) {
             Some(entity) => run_entity(host, entity),

@@ -23,7 +23,10 @@ pub enum Work {
 
 /// Whether something waits for a core.
 pub fn is_waiting() -> bool {
-    guests::is_work_waiting() || within::is_waiting() || lanes::is_waiting() || watch::next_due() <= timer::now()
+    guests::is_work_waiting()
+        || within::is_waiting()
+        || lanes::is_waiting()
+        || watch::next_due() <= timer::now()
 }
 
 /// The next that waits, for this core.

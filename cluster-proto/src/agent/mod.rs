@@ -50,7 +50,14 @@ pub trait Hands<const B: usize, const G: usize, const D: usize>: Store {
 
     /// Begins to copy a running guest to board `to`, which is reached at `at`. [`Agent::local`] tells how that ends: [`Local::Ready`] or [`Local::Stays`]. A copy
     /// that is destroyed ends it too.
-    fn send_guest(&mut self, guest: GuestId, epoch: Epoch, id: MoveId, to: BoardId, at: Destination);
+    fn send_guest(
+        &mut self,
+        guest: GuestId,
+        epoch: Epoch,
+        id: MoveId,
+        to: BoardId,
+        at: Destination,
+    );
 
     /// Ends a move, if it has not ended; a copy that was stopped for it goes on, unless it is frozen.
     fn abandon_move(&mut self, guest: GuestId, epoch: Epoch, id: MoveId);
@@ -379,15 +386,13 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         match self.node.arrival(guest, epoch, id) {
             Arrival::NotYet => Awaiting::NotYet,
             Arrival::Over => Awaiting::Over,
-            Arrival::Awaited => {
-                match images::first_missing(self.node.ledger(), guest, hands) {
-                    None => Awaiting::Here,
-                    Some(digest) => match self.want_image(&digest, hands) {
-                        Ok(()) => Awaiting::NotYet,
-                        Err(_) => Awaiting::Over,
-                    },
-                }
-            }
+            Arrival::Awaited => match images::first_missing(self.node.ledger(), guest, hands) {
+                None => Awaiting::Here,
+                Some(digest) => match self.want_image(&digest, hands) {
+                    Ok(()) => Awaiting::NotYet,
+                    Err(_) => Awaiting::Over,
+                },
+            },
         }
     }
 

@@ -166,7 +166,9 @@ impl<R: AsRef<[Chunk]> + AsMut<[Chunk]>> Outgoing<R> {
 
     fn measure(&mut self, now: Micros, took: Span) {
         let first = self.shortest.is_none();
-        self.shortest = Some(Span(self.shortest.map_or(took.0, |least| least.0.min(took.0))));
+        self.shortest = Some(Span(
+            self.shortest.map_or(took.0, |least| least.0.min(took.0)),
+        ));
         self.round_trip = if first {
             took
         } else {
@@ -213,7 +215,10 @@ impl<R: AsRef<[Chunk]> + AsMut<[Chunk]>> Outgoing<R> {
     pub fn deadline(&self) -> Micros {
         let ring = self.ring.as_ref();
         let unseen = (self.first..self.next).map(|number| &ring[number as usize % ring.len()]);
-        let oldest = unseen.filter(|chunk| !chunk.seen).map(|chunk| chunk.sent).min();
+        let oldest = unseen
+            .filter(|chunk| !chunk.seen)
+            .map(|chunk| chunk.sent)
+            .min();
         oldest.map_or(Micros(u64::MAX), |sent| sent.after(self.patience()))
     }
 }

@@ -42,7 +42,10 @@ struct Random(u64);
 
 impl Random {
     fn draw(&mut self, below: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
         (self.0 >> 33) % below.max(1)
     }
 }
@@ -57,7 +60,10 @@ struct Outcome {
 /// Sends `count` chunks; all must come, in order, once each.
 fn run(count: u32, wire: Wire, length: usize, seed: u64) -> Outcome {
     let key = Key::new(&[9; 32], 5, NAME);
-    let (mut out, mut into) = (Outgoing::new(ring(length), Micros(0)), Incoming::new(ring(length)));
+    let (mut out, mut into) = (
+        Outgoing::new(ring(length), Micros(0)),
+        Incoming::new(ring(length)),
+    );
     let mut random = Random(seed);
     // (when, order, to the receiver, sent, frame)
     let mut flying: BinaryHeap<Reverse<(u64, u64, bool, u64, Vec<u8>)>> = BinaryHeap::new();
@@ -70,7 +76,13 @@ fn run(count: u32, wire: Wire, length: usize, seed: u64) -> Outcome {
             let bytes = CONTENT(sent);
             let number = out.push(Micros(now), &bytes);
             assert_eq!(number, sent);
-            let n = key.write(&Body::Chunk { number, bytes: &bytes }, &mut room);
+            let n = key.write(
+                &Body::Chunk {
+                    number,
+                    bytes: &bytes,
+                },
+                &mut room,
+            );
             leaving.push((true, room[..n].to_vec()));
             sent += 1;
         }
@@ -82,7 +94,11 @@ fn run(count: u32, wire: Wire, length: usize, seed: u64) -> Outcome {
         if sent == count && out.is_all_seen() {
             assert_eq!(came, count);
             let repeats = out.report().1;
-            return Outcome { took: now, longest, repeats };
+            return Outcome {
+                took: now,
+                longest,
+                repeats,
+            };
         }
         if let Some(Reverse((at, ..))) = flying.peek()
             && *at <= now
@@ -215,9 +231,16 @@ fn a_clean_wire_carries_each_chunk_once_and_is_full() {
 #[test]
 fn a_slow_wire_is_not_filled_with_what_waits() {
     // Ten megabits: a full ring would keep it for 150 ms.
-    let slow = Wire { each: 1_200, ..CLEAN };
+    let slow = Wire {
+        each: 1_200,
+        ..CLEAN
+    };
     let outcome = run(5_000, slow, MAX_RING, 1);
-    assert!(outcome.longest < 60_000, "a datagram waited {} us", outcome.longest);
+    assert!(
+        outcome.longest < 60_000,
+        "a datagram waited {} us",
+        outcome.longest
+    );
     assert!(outcome.took < 5_000 * 1_200 * 5 / 4, "{} us", outcome.took);
 }
 

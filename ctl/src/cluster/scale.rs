@@ -163,7 +163,9 @@ fn move_there(
             "it has not moved yet, so nothing else is changed: try again".into(),
         ));
     }
-    Ok(format!(", on {to}: {left} left, too little, so it has moved"))
+    Ok(format!(
+        ", on {to}: {left} left, too little, so it has moved"
+    ))
 }
 
 #[cfg(test)]

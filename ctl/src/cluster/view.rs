@@ -1,7 +1,7 @@
 //! What a cluster is like, worked out from what its boards said: the answer of `hearth status`.
 
 use cluster_proto::ids::{BoardId, GuestId, Incarnation, Memory};
-use cluster_proto::ledger::types::{Board, Guest, Phase, Wanted};
+use cluster_proto::ledger::types::{Board, Guest, Phase, Share, Wanted};
 use cluster_proto::placement::{Choice, Verdict, choose, missing_spare, verdict};
 use serde::Serialize;
 
@@ -147,8 +147,19 @@ impl GuestView {
             .cloned()
             .chain(moves)
             .chain(stays)
+            .chain(self.share())
             .collect();
         all.join("; ")
+    }
+}
+
+impl GuestView {
+    /// What it has of its board's cores, where the operator has said something.
+    fn share(&self) -> impl Iterator<Item = String> {
+        let cap = (self.cpu_cap > 0).then(|| format!("at most {} % of a core", self.cpu_cap));
+        let weight = self.weight;
+        let weight = (weight != Share::DEFAULT.weight).then(|| format!("weight {weight}"));
+        cap.into_iter().chain(weight)
     }
 }
 

@@ -311,7 +311,10 @@ fn a_backlog_is_all_or_as_much_as_is_kept() {
     let length = wrong("the length of a backlog");
     assert_eq!(refused(0, MAX_BACKLOG + 1), length);
     assert_eq!(refused(1, MAX_BACKLOG - 1), length);
-    assert_eq!(refused(u64::MAX, MAX_BACKLOG), wrong("the position of a backlog"));
+    assert_eq!(
+        refused(u64::MAX, MAX_BACKLOG),
+        wrong("the position of a backlog")
+    );
 }
 
 proptest! {

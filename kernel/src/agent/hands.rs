@@ -162,7 +162,9 @@ impl Hands<'_> {
             let Some(copy) = &mut self.state.copies[place] else {
                 continue;
             };
-            let Some(ordered) = copy.ordered else { continue };
+            let Some(ordered) = copy.ordered else {
+                continue;
+            };
             let (leave, _) = lanes::count();
             if leave >= lanes::MAX_DEPARTURES {
                 return;

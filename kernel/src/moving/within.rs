@@ -11,14 +11,14 @@ use el2_hyp::arch::{maintenance, timer};
 use el2_hyp::host::Host as _;
 use el2_hyp::record::MAX_SECTION;
 
+use super::receiver::{Receiver, Refused};
+use super::sender::{Sender, Step, Stopped};
+use super::{LIMITS, room};
 use crate::guests::{self, MakeError, Slot, Stays};
 use crate::host::CoreHost;
 use crate::net::microseconds;
 use crate::queue::MAX_BOARD_GUESTS;
 use crate::{alone, console, info, percore, warn};
-use super::receiver::{Receiver, Refused};
-use super::sender::{Sender, Step, Stopped};
-use super::{LIMITS, room};
 
 /// Places whose guest is to move to another place of the board, a bit each.
 static WAITING: AtomicU16 = AtomicU16::new(0);

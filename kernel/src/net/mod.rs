@@ -214,7 +214,9 @@ impl Network {
 
     /// A frame for the bulk port has come: whoever it is for gets it.
     fn take_bulk(&self, frame: &[u8]) {
-        let read = self.own.and_then(|own| datagram::read(frame, own, datagram::BULK_PORT));
+        let read = self
+            .own
+            .and_then(|own| datagram::read(frame, own, datagram::BULK_PORT));
         if let Some((from, bytes)) = read {
             lanes::receive(from, bytes);
         }
