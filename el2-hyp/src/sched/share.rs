@@ -120,11 +120,12 @@ impl Budget {
         self.ticks > 0
     }
 
-    /// Takes account of so many ticks that a vCPU has had until now.
+    /// Takes account of so many ticks that a vCPU has had until now. More than a period too many are forgiven: a board that stood still for a minute has not given a guest a minute.
     pub(super) fn charge(&mut self, ticks: u64, now: u64, period: u64) {
         debug_assert!(self.is_capped());
         self.used = self.used.saturating_add(ticks);
         self.refill(now, period);
+        self.used = self.used.min(self.ticks + period);
     }
 
     /// Begins a new period if one is over. What was not used is gone, what was used too much is not.

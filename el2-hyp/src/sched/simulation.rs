@@ -260,6 +260,17 @@ fn caps_take_effect_at_once_and_the_lowest_counts() {
 }
 
 #[test]
+fn a_board_that_stood_still_does_not_hold_it_against_a_guest() {
+    let mut board = Board::new(1, [1, 0, 0, 0], SPINS);
+    board.cap(0, Capper::Operator, 20);
+    board.run(HZ + MS);
+    assert!(board.running(0).is_some());
+    board.now += 60 * HZ;
+    let (guests, _) = board.run(2 * HZ);
+    assert!(near(guests[0], 20.0), "{guests:?}");
+}
+
+#[test]
 fn waits_are_given_away_while_anybody_has_a_cap() {
     let mut queue = Queue::new();
     queue.configure(2, HZ);
