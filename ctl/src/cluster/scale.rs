@@ -110,11 +110,10 @@ fn plan(look: &Look, id: GuestId, cap: Option<u16>) -> Result<Plan, String> {
         return Ok(Plan::Here);
     };
     let (name, wanted) = (guest.spec.name.as_str(), u32::from(cap));
-    let vcpus = guest.spec.vcpus;
-    if wanted > u32::from(vcpus) * 100 {
-        let most = u32::from(vcpus) * 100;
+    let most = u32::from(guest.spec.vcpus) * 100;
+    if wanted > most {
         return Err(format!(
-            "{name} has {vcpus} vCPUs, so {most} % of a core are the most that it can use"
+            "{name} has vCPUs for {most} % of a core, and cannot use more"
         ));
     }
     if guest.phase == Phase::Unowned || wanted <= left(look, guest.owner, id) {
@@ -235,7 +234,7 @@ mod tests {
     fn a_guest_cannot_have_more_than_it_can_use() {
         let scene = Scene::new();
         let why = plan(&scene.0, WEB, Some(60_000)).unwrap_err();
-        assert!(why.contains("the most that it can use"), "{why}");
+        assert!(why.contains("cannot use more"), "{why}");
     }
 
     #[test]
