@@ -4,8 +4,8 @@ use std::io::{BufRead as _, Write as _, stdin, stdout};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use cluster_proto::ids::{BoardId, GuestId};
-use cluster_proto::ledger::types::Phase;
+use cluster_proto::ids::{BoardId, Epoch, GuestId};
+use cluster_proto::ledger::types::{Origin, Phase};
 use cluster_proto::service::{CONSOLE_BYTES, Parcel};
 use cluster_proto::wire::codec::Writer;
 use cluster_proto::wire::frame::MAX_BODY;
@@ -61,6 +61,7 @@ struct Listening {
     session: Session,
     guest: GuestId,
     board: BoardId,
+    epoch: Epoch,
     position: u64,
 }
 
@@ -156,23 +157,29 @@ impl Listening {
             session,
             guest,
             board,
+            epoch: look.ledger.epoch(guest),
             position: 0,
         })
     }
 
-    /// Looks where the guest is now; what is said there is read from the start.
+    /// Looks where the guest is now. A copy that goes on there goes on with what it said, too; another is read from the start.
     fn find_again(&mut self, name: &str) {
         let Ok(look) = self.session.look() else {
             return;
         };
-        let now = why::find(&look, name)
-            .ok()
-            .and_then(|id| look.ledger.guest(id));
-        if let Some(guest) = now.filter(|guest| guest.phase != Phase::Unowned)
-            && guest.owner != self.board
-        {
-            (self.board, self.position) = (guest.owner, 0);
+        let now = why::find(&look, name).ok();
+        let Some((id, guest)) = now.and_then(|id| Some((id, look.ledger.guest(id)?))) else {
+            return;
+        };
+        let epoch = look.ledger.epoch(id);
+        if guest.phase == Phase::Unowned || (guest.owner, epoch) == (self.board, self.epoch) {
+            return;
         }
+        let goes_on = matches!(guest.origin, Origin::Arrived { .. } | Origin::Kept {});
+        if !(goes_on && epoch.0 == self.epoch.0 + 1) {
+            self.position = 0;
+        }
+        (self.board, self.epoch) = (guest.owner, epoch);
     }
 
     fn post(&mut self, parcel: &Parcel<'_>) -> Result<bool, Failure> {

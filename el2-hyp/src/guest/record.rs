@@ -269,7 +269,8 @@ impl Guest {
     /// If it [cannot](Self::can_adopt).
     pub fn adopt(&self, parts: Parts) {
         assert!(self.can_adopt(&parts).is_ok(), "another guest");
-        let offset = timer::now().wrapping_sub(parts.time);
+        // Its time went on while it was still: from when its count came, by this board's.
+        let offset = parts.since.wrapping_sub(parts.time);
         self.counter_offset.store(offset, Ordering::Relaxed);
         *self.power.lock() = Power::from_states(parts.vcpus.iter().map(|vcpu| vcpu.power));
         for (index, (vcpu, state)) in self.vcpus.iter().zip(&parts.vcpus).enumerate() {

@@ -57,8 +57,10 @@ pub enum Event<'a> {
     Pages(Units<'a>),
     /// Blocks of the disk in a slot. How many that has is for the caller to compare.
     Blocks(u8, Units<'a>),
-    /// What the console has shown.
-    Backlog(&'a [u8]),
+    /// The last of what the console has shown, and the position of its first byte since the guest's first.
+    Backlog(u64, &'a [u8]),
+    /// When the guest stopped, on its own clock: from now on it is this board's to count on.
+    Time,
     /// A part of the guest, which is kept.
     Part,
     /// The end: the intake can be finished.
@@ -88,6 +90,8 @@ pub struct Parts {
     pub devices: Vec<Arrived, { machine::VIRTIO_SLOTS as usize }>,
     /// Its virtual count when it stopped.
     pub time: u64,
+    /// This board's count when that had come.
+    pub since: u64,
 }
 
 /// A record that is being taken in.
@@ -163,10 +167,9 @@ impl Intake {
                 Ok(Event::Blocks(slot as u8, units))
             }
             Kind::Backlog if slot == 0 && !self.has_backlog => {
-                let length = section.payload.len();
-                require(length <= MAX_BACKLOG, "the length of a backlog").map_err(malformed)?;
+                let (from, said) = backlog(section.payload).map_err(malformed)?;
                 self.has_backlog = true;
-                Ok(Event::Backlog(section.payload))
+                Ok(Event::Backlog(from, said))
             }
             Kind::End if slot == 0 => {
                 let number = self.number;
@@ -219,6 +222,7 @@ impl Intake {
             Kind::Time if index == 0 && self.time.is_none() => {
                 let it = whole(section.payload, |from| from.u64()).map_err(malformed)?;
                 self.time = Some(it);
+                return Ok(Event::Time);
             }
             _ => return misplaced,
         }
@@ -246,11 +250,11 @@ impl Intake {
         Ok(())
     }
 
-    /// The guest's parts, if the end has come.
+    /// The guest's parts, if the end has come. `since` is the board's count when [its time](Event::Time) came.
     ///
     /// # Errors
     /// What is missing.
-    pub fn finish(self) -> Result<Parts, Error> {
+    pub fn finish(self, since: u64) -> Result<Parts, Error> {
         if !self.ended {
             return Err(Error::Missing(Kind::End));
         }
@@ -267,8 +271,24 @@ impl Intake {
             uart,
             devices: self.devices.into_iter().flatten().collect(),
             time,
+            since,
         })
     }
+}
+
+/// What a console has shown: all of it, or the last [`MAX_BACKLOG`] bytes.
+fn backlog(payload: &[u8]) -> Result<(u64, &[u8]), Malformed> {
+    let (from, said) = payload
+        .split_first_chunk()
+        .ok_or(Malformed::Value("the length of a backlog"))?;
+    let from = u64::from_le_bytes(*from);
+    let is_full = said.len() == MAX_BACKLOG;
+    require(
+        is_full || said.len() < MAX_BACKLOG && from == 0,
+        "the length of a backlog",
+    )?;
+    require(from < u64::MAX / 2, "the position of a backlog")?;
+    Ok((from, said))
 }
 
 /// What all of `payload` is.

@@ -141,7 +141,9 @@ impl Precopy {
         }
         let converges =
             first || round.left.saturating_mul(100) <= left_before.saturating_mul(CONVERGES);
-        if !converges && !self.brake() {
+        // Nothing that takes any time is left: a slower guest would be still as long.
+        let is_nothing_left = self.time(round.left) == 0;
+        if !converges && (is_nothing_left || !self.brake()) {
             return self.stop_or(Why::TooFast);
         }
         Next::Again(self.status.speed)
@@ -294,6 +296,27 @@ mod tests {
         let (last, status, stop) = fast.run(LIMITS);
         assert!(matches!(last, Next::Stop(_)) && stop <= 25_000, "{last:?}");
         assert!((20..=70).contains(&status.speed), "{status:?}");
+    }
+
+    #[test]
+    fn a_guest_is_not_slowed_for_a_stop_that_is_long_for_other_reasons() {
+        let scene = Scene {
+            memory: MIB,
+            set: MIB,
+            writes: 1_000_000,
+            rate: 2_000_000,
+            stop: Stop {
+                state: 0,
+                fixed: 5_798,
+            },
+        };
+        let limits = Limits {
+            downtime: 1_000,
+            at_worst: 5_798,
+            slowest: 1,
+        };
+        let (last, status, _) = scene.run(limits);
+        assert_eq!((last, status.speed), (Next::Stop(5_798), 100));
     }
 
     #[test]

@@ -94,7 +94,10 @@ impl Record {
                 }
             }),
             Kind::Time => self.add(kind, index, |to| to.u64(123_456_789)),
-            Kind::Backlog => self.add(kind, index, |to| to.bytes(b"login: ")),
+            Kind::Backlog => self.add(kind, index, |to| {
+                to.u64(0);
+                to.bytes(b"login: ");
+            }),
             Kind::End => self.end(),
             Kind::Pages | Kind::Blocks => self.add(kind, index, |to| to.bytes(&[0; 7])),
         }
@@ -141,12 +144,12 @@ fn take(bytes: &[u8], chunk: usize, ram: Option<&Ram>) -> Result<Parts, Error> {
                             .map_err(|error| Error::Malformed(Kind::Pages, error))?;
                     }
                 }
-                Event::Backlog(backlog) => assert_eq!(backlog, b"login: "),
+                Event::Backlog(from, said) => assert_eq!((from, said), (0, &b"login: "[..])),
                 _ => {}
             }
         }
     }
-    intake.finish()
+    intake.finish(77)
 }
 
 #[test]
@@ -156,7 +159,7 @@ fn a_record_comes_back_and_looks_like_this() {
     for chunk in [1, 7, 100, bytes.len()] {
         let parts = take(&bytes, chunk, None).ok().unwrap();
         assert_eq!(parts.header, header(Version::V3, VCPUS, &SLOTS));
-        assert_eq!(parts.time, 123_456_789);
+        assert_eq!((parts.time, parts.since), (123_456_789, 77));
         assert_eq!(*parts.vcpus[0], a_vcpu(1));
         assert_eq!(*parts.vcpus[1], a_vcpu(2));
         assert_eq!(parts.devices.len(), 2);
@@ -295,17 +298,20 @@ fn a_section_more_or_less_is_found() {
 }
 
 #[test]
-fn a_backlog_has_an_end() {
-    let mut it = record(&WHOLE[..1]);
-    it.add(Kind::Backlog, 0, |to| to.bytes(&vec![0; MAX_BACKLOG + 1]));
-    let error = take(&it.bytes(), 100_000, None).err();
-    assert_eq!(
-        error,
-        Some(Error::Malformed(
-            Kind::Backlog,
-            Malformed::Value("the length of a backlog")
-        ))
-    );
+fn a_backlog_is_all_or_as_much_as_is_kept() {
+    let refused = |from: u64, length: usize| {
+        let mut it = record(&WHOLE[..1]);
+        it.add(Kind::Backlog, 0, |to| {
+            to.u64(from);
+            to.bytes(&vec![0; length]);
+        });
+        take(&it.bytes(), 100_000, None).err()
+    };
+    let wrong = |what| Some(Error::Malformed(Kind::Backlog, Malformed::Value(what)));
+    let length = wrong("the length of a backlog");
+    assert_eq!(refused(0, MAX_BACKLOG + 1), length);
+    assert_eq!(refused(1, MAX_BACKLOG - 1), length);
+    assert_eq!(refused(u64::MAX, MAX_BACKLOG), wrong("the position of a backlog"));
 }
 
 proptest! {

@@ -111,6 +111,8 @@ pub struct Overlay<'a> {
     given_back: Option<u32>,
     /// Frames that hold blocks.
     used: u32,
+    /// Where blocks may be that were changed ([`record`]).
+    changed: record::Summary,
 }
 
 /// A stretch of the disk within one block.
@@ -187,6 +189,7 @@ impl<'a> Overlay<'a> {
             untouched: 0,
             given_back: None,
             used: 0,
+            changed: record::Summary::of(blocks),
         };
         overlay.reset();
         Ok(overlay)
@@ -210,6 +213,7 @@ impl<'a> Overlay<'a> {
         self.untouched = self.map_frames;
         self.given_back = None;
         self.used = 0;
+        self.changed.clear();
     }
 
     /// Calls `take` with the bytes from `offset` on, `length` in all, in order, in stretches of at most a block, until it fails.
@@ -380,6 +384,9 @@ impl<'a> Overlay<'a> {
 
     #[inline]
     fn set_entry(&mut self, block: u32, entry: u32) {
+        if entry & CHANGED != 0 {
+            self.changed.note(block);
+        }
         let entries = self
             .memory
             .frame_mut(block / ENTRIES_PER_FRAME)

@@ -97,6 +97,11 @@ pub fn read(guest: usize, from: u64, to: &mut [u8]) -> Option<(u64, usize)> {
     LINE.lock().mux.read(guest, from, to)
 }
 
+/// A guest that has come said this elsewhere, from byte `from` of its life's on: all of it, or as much as is kept.
+pub fn restore(guest: usize, from: u64, said: &[u8]) {
+    LINE.lock().mux.restore(guest, from, said);
+}
+
 /// Whether a guest should wait with more output.
 #[inline]
 pub fn is_full(guest: usize) -> bool {

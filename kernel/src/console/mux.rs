@@ -226,6 +226,14 @@ impl Mux {
         Some((first, count as usize))
     }
 
+    /// A guest that has come said this elsewhere, from byte `from` on; it was shown there.
+    pub fn restore(&mut self, guest: usize, from: u64, said: &[u8]) {
+        if let Some(guest) = &mut self.guests[guest] {
+            guest.record.restore(from, said);
+            guest.shown = guest.record.said();
+        }
+    }
+
     /// Whether a guest should wait: only one that has the line can make it wait.
     #[inline]
     pub fn is_full(&self, guest: usize) -> bool {

@@ -2,8 +2,8 @@
 
 use alloc::boxed::Box;
 
-/// Bytes that are kept.
-pub const RECORD: usize = 16 << 10;
+/// Bytes that are kept, and move with the guest.
+pub const RECORD: usize = el2_hyp::record::intake::MAX_BACKLOG;
 
 /// What a guest said.
 pub struct Record {
@@ -25,6 +25,12 @@ impl Record {
     pub fn push(&mut self, byte: u8) {
         self.bytes[self.said as usize % RECORD] = byte;
         self.said += 1;
+    }
+
+    /// What was said elsewhere, from position `from` on: all, or the last [`RECORD`] bytes.
+    pub fn restore(&mut self, from: u64, said: &[u8]) {
+        self.said = from;
+        said.iter().for_each(|&byte| self.push(byte));
     }
 
     /// How many bytes the guest has said: the position of the next.

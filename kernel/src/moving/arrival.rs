@@ -80,9 +80,13 @@ impl Arrival {
             return Pause::Over;
         }
         let slot = guests::find(self.place).filter(|_| self.verdict == Verdict::Going);
+        let due = self.told + TELL_EVERY_US * timer::frequency() / 1_000_000;
         if let Some(slot) = slot
             && self.receiver.prepare(slot)
         {
+            if timer::now() >= due {
+                self.tell(host);
+            }
             return Pause::Busy;
         }
         let mut frame = [0; MAX_FRAME];
@@ -95,7 +99,6 @@ impl Arrival {
                 self.take(slot, number, bytes);
             }
         }
-        let due = self.told + TELL_EVERY_US * timer::frequency() / 1_000_000;
         if heard == 0 && timer::now() < due {
             return Pause::Until(due);
         }

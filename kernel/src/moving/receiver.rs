@@ -3,7 +3,7 @@
 use core::fmt;
 
 use el2_hyp::addr::{BLOCK_2M, Ipa, PAGE_SIZE};
-use el2_hyp::arch::maintenance;
+use el2_hyp::arch::{maintenance, timer};
 use el2_hyp::guest::Guest;
 use el2_hyp::guest::record::Mismatch;
 use el2_hyp::record::content::put_pages;
@@ -11,6 +11,7 @@ use el2_hyp::record::intake::{Error, Event, Intake, Parts, Taken};
 use el2_hyp::record::units::{Content, Units};
 use el2_hyp::record::{Malformed, header};
 
+use crate::console;
 use crate::guests::Slot;
 
 /// Bytes of memory that one step clears.
@@ -52,6 +53,8 @@ pub struct Receiver {
     intake: Option<Intake>,
     /// Bytes of its memory that are clear.
     cleared: u64,
+    /// When its time came, by the counter.
+    since: u64,
 }
 
 impl Receiver {
@@ -60,6 +63,7 @@ impl Receiver {
         Self {
             intake: Some(Intake::new(like.mapped_interrupt())),
             cleared: 0,
+            since: 0,
         }
     }
 
@@ -114,8 +118,15 @@ impl Receiver {
             Event::Blocks(disk, units) => guest
                 .put_blocks(disk.into(), units)
                 .map_err(Refused::Content),
-            // The console's keeper has what was shown.
-            Event::Backlog(_) | Event::Part | Event::End => Ok(()),
+            Event::Backlog(from, said) => {
+                console::restore(guest.id, from, said);
+                Ok(())
+            }
+            Event::Time => {
+                self.since = timer::now();
+                Ok(())
+            }
+            Event::Part | Event::End => Ok(()),
         };
         taken.map(|()| Some(is_last))
     }
@@ -126,7 +137,7 @@ impl Receiver {
     /// [`Refused`].
     pub fn finish(&mut self, slot: &Slot) -> Result<Parts, Refused> {
         let intake = self.intake.take().ok_or(Refused::Cut)?;
-        let parts = intake.finish().map_err(Refused::Record)?;
+        let parts = intake.finish(self.since).map_err(Refused::Record)?;
         slot.guest.can_adopt(&parts).map_err(Refused::Other)?;
         Ok(parts)
     }

@@ -7,13 +7,13 @@ use el2_hyp::arch::timer;
 use el2_hyp::memory::dirty::PAGES_PER_WORD;
 use el2_hyp::record::content::write_pages;
 use el2_hyp::record::precopy::{Limits, Next, Precopy, Round, Stop, Why};
-use el2_hyp::record::{Kind, Writer};
+use el2_hyp::record::{Kind, NoRoom, Writer};
 use el2_hyp::stage2::dirty::HARVEST_WORDS;
 
 use super::log::{Log, NoTables};
 use crate::guests::{self, Slot};
-use crate::info;
 use crate::net::microseconds;
+use crate::{console, info};
 
 /// Bytes that a page takes of a record, with its number and form.
 const PAGE_BYTES: u64 = PAGE_SIZE + 5;
@@ -21,6 +21,8 @@ const PAGE_BYTES: u64 = PAGE_SIZE + 5;
 const BLOCKS_AT_ONCE: u32 = 4096;
 /// Bytes of a guest's state besides memory and disks, at most: of each vCPU and device, and of what it has once.
 const STATE_BYTES: u64 = 2048;
+/// Bytes of a console's backlog that are read at once.
+const BACKLOG_AT_ONCE: usize = 256;
 /// What a stop takes whatever is left, by estimate: to bring vCPUs off their cores, and to begin elsewhere.
 const STOP_US: u64 = 1000;
 
@@ -178,7 +180,10 @@ impl Sender {
                     self.phase = Phase::Pages(0);
                 }
             }
-            Phase::State(step) if step == guest.state_sections() => self.phase = Phase::Ending,
+            Phase::State(step) if step == guest.state_sections() => {
+                self.phase = Phase::Ending;
+                return section(self.write_backlog(guest.id, buffer));
+            }
             Phase::State(step) => {
                 let length = guest.write_state(step, &mut self.writer, buffer);
                 self.phase = Phase::State(step + 1);
@@ -199,6 +204,22 @@ impl Sender {
             }
         }
         Ok(Step::More)
+    }
+
+    /// What the console has shown.
+    fn write_backlog(&mut self, id: usize, buffer: &mut [u8]) -> Result<usize, NoRoom> {
+        self.writer.section(buffer, Kind::Backlog, 0, |to| {
+            let Some((from, _)) = console::read(id, 0, &mut []) else {
+                return to.u64(0);
+            };
+            to.u64(from);
+            let mut at = from;
+            let mut said = [0; BACKLOG_AT_ONCE];
+            while let Some((_, length @ 1..)) = console::read(id, at, &mut said) {
+                to.bytes(&said[..length]);
+                at += length as u64;
+            }
+        })
     }
 
     /// The next blocks of a disk that differ from its image are to be sent.
@@ -314,7 +335,7 @@ fn next_page(first: usize, words: &mut [u64; HARVEST_WORDS]) -> Option<u32> {
 }
 
 /// What was written, if it was something.
-fn section(length: Result<usize, el2_hyp::record::NoRoom>) -> Result<Step, Stopped> {
+fn section(length: Result<usize, NoRoom>) -> Result<Step, Stopped> {
     match length {
         Ok(0) => Ok(Step::More),
         Ok(length) => Ok(Step::Section(length)),

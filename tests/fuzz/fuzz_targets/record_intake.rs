@@ -134,7 +134,7 @@ fuzz_target!(|input: &[u8]| {
         payloads.push(section);
         at += length;
     }
-    let Ok(parts) = intake.finish() else {
+    let Ok(parts) = intake.finish(0) else {
         return;
     };
     let find = |kind, index: usize| {

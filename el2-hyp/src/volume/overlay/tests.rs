@@ -270,3 +270,45 @@ fn boxes_of_no_blocks_are_memory_for_nothing() {
     let refused = Overlay::new(&[], 8, none);
     assert_eq!(refused.err(), Some(OverlayError::MemoryTooSmall(2 * 4096)));
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// What was changed is taken once, by whatever passes, and nothing else is.
+    #[test]
+    fn what_was_changed_is_found(steps in prop::collection::vec((0..4_u8, 0..5000_u32, 1..3000_u32), 1..200)) {
+        const BLOCKS: u32 = 5000;
+        let (_memory, blocks) = Memory::new(2);
+        let sectors = u64::from(BLOCKS) * BLOCK_BYTES / SECTOR_BYTES;
+        let mut overlay = Overlay::new(&[], sectors, blocks).unwrap();
+        let mut changed = std::collections::BTreeSet::new();
+        for (kind, block, length) in steps {
+            let at = u64::from(block) * BLOCK_BYTES;
+            match kind {
+                0 => {
+                    write(&mut overlay, at as usize, b"here").unwrap();
+                    changed.insert(block);
+                }
+                1 => {
+                    overlay.discard(at, BLOCK_BYTES);
+                    changed.insert(block);
+                }
+                _ => {
+                    let range = block..(block + length).min(BLOCKS);
+                    let expected = changed.range(range.clone()).next().copied();
+                    prop_assert_eq!(overlay.take_changed(range), expected);
+                    expected.map(|block| changed.remove(&block));
+                }
+            }
+        }
+        let mut from = 0;
+        while let Some(block) = overlay.take_changed(from..BLOCKS) {
+            prop_assert!(changed.remove(&block));
+            from = block + 1;
+        }
+        prop_assert!(changed.is_empty());
+        // A pass that finds nothing leaves nothing to look at.
+        overlay.take_changed(0..BLOCKS);
+        prop_assert!(overlay.changed.is_empty());
+    }
+}
