@@ -145,17 +145,30 @@ impl Client {
     #[track_caller]
     pub fn keeps(&mut self, values: usize, bytes: usize, seed: usize) {
         for n in 0..values {
-            let value = vec![b'a' + ((n + seed) % 26) as u8; bytes];
             let mut request =
                 format!("*3\r\n$3\r\nSET\r\n$4\r\n{n:04}\r\n${bytes}\r\n").into_bytes();
-            request.extend(&value);
-            request.extend(b"\r\n");
+            request.extend(value(n, bytes, seed));
             self.ask(&request, b"+OK\r\n");
-            let mut answer = format!("${bytes}\r\n").into_bytes();
-            answer.extend(&value);
-            answer.extend(b"\r\n");
-            self.ask(format!("GET {n:04}\r\n").as_bytes(), &answer);
+            self.reads(n, bytes, seed);
         }
+    }
+
+    /// Redis has what [`keeps`](Self::keeps) gave it with the same words.
+    ///
+    /// # Panics
+    /// If an answer is another.
+    #[track_caller]
+    pub fn has(&mut self, values: usize, bytes: usize, seed: usize) {
+        for n in 0..values {
+            self.reads(n, bytes, seed);
+        }
+    }
+
+    #[track_caller]
+    fn reads(&mut self, n: usize, bytes: usize, seed: usize) {
+        let mut answer = format!("${bytes}\r\n").into_bytes();
+        answer.extend(value(n, bytes, seed));
+        self.ask(format!("GET {n:04}\r\n").as_bytes(), &answer);
     }
 
     /// Sends `request`, and reads an answer as long as `wanted`, which it must be.
@@ -171,4 +184,11 @@ impl Client {
         self.longest = self.longest.max(asked.elapsed());
         assert!(answer == wanted, "{}", String::from_utf8_lossy(&answer));
     }
+}
+
+/// The value of that number, with the end of a line.
+fn value(n: usize, bytes: usize, seed: usize) -> Vec<u8> {
+    let mut value = vec![b'a' + ((n + seed) % 26) as u8; bytes];
+    value.extend(b"\r\n");
+    value
 }
