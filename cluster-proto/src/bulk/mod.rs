@@ -19,8 +19,9 @@ use crate::ids::{Micros, Span};
 
 /// Bytes of a chunk, at most: with its frame a datagram of an Ethernet's.
 pub const CHUNK: usize = 1_424;
-/// Chunks that either end keeps, at most.
-pub const MAX_RING: usize = 128;
+/// Chunks that either end keeps, at most: as many as lie in 128 KiB.
+pub const MAX_RING: usize = 88;
+const _: () = assert!(MAX_RING * size_of::<Chunk>() <= 128 << 10);
 /// What the stream may add to a round trip before it sends less at once.
 pub const DELAY: Span = Span::millis(10);
 /// Chunks that may be on their way however long a round trip takes, once the other end has answered.

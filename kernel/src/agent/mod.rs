@@ -84,6 +84,9 @@ static DUE: AtomicU64 = AtomicU64::new(u64::MAX);
 /// What core 0 has spent here, in instructions, where they are counted.
 static SPENT: AtomicU64 = AtomicU64::new(0);
 
+/// The latest that core 0 came to a deadline of the agent's since the operator was told last, microseconds: a heartbeat is late by as much.
+static LATEST: AtomicU64 = AtomicU64::new(0);
+
 /// Whether this board belongs to a cluster of several boards, which decides where guests run.
 pub fn is_member() -> bool {
     IS_MEMBER.load(Ordering::Relaxed)
@@ -210,7 +213,9 @@ fn take_turn(host: &CoreHost, network: &'static net::Network) {
     while let Some(event) = hands.next_event() {
         agent.local(now(), event, &mut hands);
     }
+    let late = now().since(agent.deadline());
     if agent.deadline() <= now() {
+        LATEST.fetch_max(late.0, Ordering::Relaxed);
         agent.tick(now(), &mut hands);
     }
     hands.begin_moves();
@@ -270,6 +275,10 @@ pub fn tell_status() {
         counters.forged,
         counters.stranger + counters.noise,
         counters.freezes,
+    );
+    info!(
+        "status: cluster: since it was asked last it has come to its heartbeats at most {} us late",
+        LATEST.swap(0, Ordering::Relaxed)
     );
     match SPENT.load(Ordering::Relaxed) {
         0 => info!("status: cluster: what it takes of core 0 is not counted"),

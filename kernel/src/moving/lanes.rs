@@ -21,11 +21,13 @@ use crate::host::CoreHost;
 use crate::percore;
 use crate::queue::MAX_BOARD_GUESTS;
 
-/// Frames that wait for an end, at most: a window of them.
+/// Frames that wait for a guest that comes, at most: a window of them.
 const WAITING: usize = cluster_proto::bulk::MAX_RING;
+/// Words of the other board that wait for one that leaves; what is lost of them is said again.
+const WAITING_WORDS: usize = 16;
 /// Frames that ask for an end, at most; who asks asks again.
 const KNOCKS: usize = 4;
-/// Guests that leave at the same time, and that come, at most; each has some hundred KiB for its stream.
+/// Guests that leave at the same time, and that come, at most; each has some 300 KiB of the heap for its stream.
 pub const MAX_DEPARTURES: usize = 2;
 pub const MAX_ARRIVALS: usize = 2;
 
@@ -56,10 +58,10 @@ struct Inbox {
 }
 
 impl Inbox {
-    fn new() -> Self {
+    fn new(room: usize) -> Self {
         Self {
             // Made where it stays: a stack has no room for it.
-            bytes: alloc::vec![[0; MAX_FRAME]; WAITING].into_boxed_slice(),
+            bytes: alloc::vec![[0; MAX_FRAME]; room].into_boxed_slice(),
             lengths: [0; WAITING],
             first: 0,
             count: 0,
@@ -68,8 +70,8 @@ impl Inbox {
 
     /// One that finds no room is lost, as frames are.
     fn put(&mut self, frame: &[u8]) {
-        if self.count < WAITING && frame.len() <= MAX_FRAME {
-            let place = (self.first + self.count) % WAITING;
+        if self.count < self.bytes.len() && frame.len() <= MAX_FRAME {
+            let place = (self.first + self.count) % self.bytes.len();
             self.bytes[place][..frame.len()].copy_from_slice(frame);
             self.lengths[place] = frame.len() as u16;
             self.count += 1;
@@ -80,7 +82,7 @@ impl Inbox {
         self.count = self.count.checked_sub(1)?;
         let length = usize::from(self.lengths[self.first]);
         room[..length].copy_from_slice(&self.bytes[self.first][..length]);
-        self.first = (self.first + 1) % WAITING;
+        self.first = (self.first + 1) % self.bytes.len();
         Some(length)
     }
 }
@@ -216,10 +218,11 @@ pub fn take_news() -> Option<Local> {
 /// Opens the lane of a guest's place, with its end, which has something to do at once.
 pub fn open(place: usize, key: Key, end: End) {
     let number = u32::from(key.name().guest.0) + 1;
+    let departs = matches!(end, End::Departure(_));
     let lane = Box::new(Lane {
         key,
-        departs: matches!(end, End::Departure(_)),
-        inbox: Inbox::new(),
+        departs,
+        inbox: Inbox::new(if departs { WAITING_WORDS } else { WAITING }),
         parked: Some(end),
         due: u64::MAX,
         is_abandoned: false,
