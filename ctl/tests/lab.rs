@@ -198,6 +198,16 @@ fn boards_are_started_stopped_and_killed() {
         3
     );
 
+    // Another image is the board's from then on.
+    fs::write(labs.folder.path().join("other.img"), "").unwrap();
+    let missing = labs.bad("a", &["restart", "board-1", "--image", "no.img"]);
+    assert!(missing.contains("cannot read no.img"), "{missing}");
+    for more in [&["--image", "other.img"][..], &[]] {
+        labs.good("a", &[&["restart", "board-1"], more].concat());
+        let words = fs::read_to_string(format!("/proc/{}/cmdline", labs.processes("a")[0]));
+        assert!(words.unwrap().contains("/other.img"));
+    }
+
     // A paused board is killed and ended as well as another.
     labs.good("a", &["pause", "board-2"]);
     labs.good("a", &["restart", "board-2"]);

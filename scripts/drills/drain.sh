@@ -1,5 +1,5 @@
 #!/bin/bash
-# The guest's board is drained for maintenance: the guest is stopped there and started elsewhere, and the board takes guests again afterwards.
+# The guest's board is drained for maintenance: the guest moves to another board while it runs, and the board takes guests again afterwards.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 trap 'hearth lab down' EXIT
@@ -14,4 +14,4 @@ hearth drain "$owner" --wait --patience 30
 hearth drill until web --members 3 --running --not-owner "$owner" --led
 hearth undrain "$owner"
 sleep 2
-hearth drill judge --stall 4s --boots 2
+hearth drill judge --stall 2s --boots 1

@@ -136,5 +136,5 @@ pub fn kill(lab: &str, board: &str) -> Result<(), String> {
 /// Why the lab cannot.
 pub fn restart(lab: &str, board: &str) -> Result<(), String> {
     let board = board.to_string();
-    client::get::<protocol::Done>(lab, protocol::Request::Restart { board }).map(drop)
+    client::get::<protocol::Done>(lab, protocol::Request::Restart { board, image: None }).map(drop)
 }

@@ -59,6 +59,9 @@ pub enum Request {
     Restart {
         /// Its name.
         board: String,
+        /// Its image from now on, if it is to have another.
+        #[serde(default)]
+        image: Option<PathBuf>,
     },
     /// Links, their faults and counters.
     Links,

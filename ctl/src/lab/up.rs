@@ -13,7 +13,7 @@ use super::describe::{
     read_cluster, tables,
 };
 use super::plan::{BoardPlan, Emulated, GuestPlan, Machine, Plan, What, Witness, mac};
-use super::protocol::{Done, LabState, check_name};
+use super::protocol::{Done, LabState, Request, check_name};
 use super::supervisor;
 use crate::pack;
 use crate::report::{Answer, Failure};
@@ -72,6 +72,34 @@ pub struct Arguments {
     /// Where logs and packages go; otherwise ~/.local/state/hearth/lab/LAB.
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
+}
+
+/// Start a board anew, whether it runs or not.
+#[derive(clap::Args)]
+pub struct Restart {
+    /// Its name.
+    board: String,
+    /// Its image from now on; the one that it had unless told.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+}
+
+impl Restart {
+    /// What the lab is asked for.
+    ///
+    /// # Errors
+    /// The image cannot be read.
+    pub fn request(&self) -> Result<Request, String> {
+        let whole = |file: &PathBuf| {
+            // The lab lives in a folder of its own.
+            file.canonicalize()
+                .map_err(|error| format!("cannot read {}: {error}", file.display()))
+        };
+        Ok(Request::Restart {
+            board: self.board.clone(),
+            image: self.image.as_ref().map(whole).transpose()?,
+        })
+    }
 }
 
 /// Starts a lab.

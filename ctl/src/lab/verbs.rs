@@ -48,8 +48,7 @@ enum Verb {
     Pause(Board),
     /// Let a board that is paused run on.
     Resume(Board),
-    /// Start a board anew, whether it runs or not.
-    Restart(Board),
+    Restart(up::Restart),
     /// Show what has happened: faults, starts and ends of boards, and where guests were heard.
     Events,
     /// Show links: what is wrong with them, what passed, and who is behind them.
@@ -292,9 +291,7 @@ fn ask(lab: &str, verb: &Verb) -> Result<Answer, String> {
         Verb::Resume(Board { board }) => done(Request::Resume {
             board: board.clone(),
         }),
-        Verb::Restart(Board { board }) => done(Request::Restart {
-            board: board.clone(),
-        }),
+        Verb::Restart(verb) => done(verb.request()?),
         Verb::Events => super::events(lab, 0).map(Answer::from),
         Verb::Links => links(Request::Links),
         Verb::Faults(faults) => links(faults.request()?),

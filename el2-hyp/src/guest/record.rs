@@ -1,7 +1,7 @@
 //! A guest as bytes, and a guest made of them.
 //!
 //! **To bytes.** Pages and blocks go while the guest runs (`record::content`). Then it stops: no vCPU is loaded, none will be, and nothing is in flight at the board's
-//! disk. [`Guest::write_state`] writes the rest, a section a call.
+//! disk, and its cards take no frames ([`Guest::set_still`]). [`Guest::write_state`] writes the rest, a section a call.
 //!
 //! **From bytes.** A guest with the same vCPUs and devices was made, and never ran. Its memory and disks have been filled. [`Guest::can_adopt`] compares what has come with
 //! what was made, and changes nothing; [`Guest::adopt`] then cannot fail. After that each vCPU that is on is to be put on a core, as after PSCI's CPU_ON.
@@ -296,13 +296,23 @@ impl Guest {
         crate::arch::maintenance::invalidate_guest(self.vttbr);
     }
 
-    /// Asks the guest to announce itself to its networks, by each card whose driver can: after it has come to this board.
+    /// Says whether its cards take no frames for now: a frame between the last of its pages and its cards' queues would be in the one and not in the other.
+    pub fn set_still(&self, is_still: bool) {
+        for device in &self.devices {
+            if let Device::Network(card) = device {
+                let (.., receive) = card.halves();
+                receive.lock().set_still(is_still);
+            }
+        }
+    }
+
+    /// Asks the guest to announce itself to its networks, by each card whose driver can, and has it hear of frames that it may not have heard of: after it has come to this board.
     pub fn announce<H: Host>(&self, host: &H) {
         for (slot, device) in self.devices.iter().enumerate() {
             if let Device::Network(card) = device {
                 let (control, ..) = card.halves();
                 control.lock().announce(card.signals());
-                self.update_line(host, slot, card.signals());
+                self.finish_receive(host, slot);
             }
         }
     }

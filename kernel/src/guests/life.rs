@@ -249,15 +249,18 @@ pub(super) fn placed(host: &CoreHost, slot: &'static Slot, placed: &crate::place
 
 /// Takes a guest's vCPUs off the cores within moments, and keeps them off until it is resumed. Its devices send nothing meanwhile.
 pub fn freeze(id: usize) {
-    hold(id, |life| life.frozen = true);
+    hold(id, |_, life| life.frozen = true);
 }
 
-/// As [`freeze`], for a guest that moves, until [`go_on_after_move`].
+/// As [`freeze`], for a guest that moves, until [`go_on_after_move`]; and its cards take no frames.
 pub fn stop_for_move(id: usize) {
-    hold(id, |life| life.still = true);
+    hold(id, |slot, life| {
+        life.still = true;
+        slot.guest.set_still(true);
+    });
 }
 
-fn hold(id: usize, note: impl FnOnce(&mut Life)) {
+fn hold(id: usize, note: impl FnOnce(&Slot, &mut Life)) {
     let mut life = PLACES[id].life.lock();
     let Some(slot) = find(id) else { return };
     if life.doomed || slot.guest.is_stopping() && matches!(life.stage, Stage::Running) {
@@ -267,24 +270,27 @@ fn hold(id: usize, note: impl FnOnce(&mut Life)) {
         slot.guest.set_frozen(true);
         queue::hold(id);
     }
-    note(&mut life);
+    note(slot, &mut life);
 }
 
 /// Lets a frozen guest go on, unless it is stopped for its move.
 pub fn resume(id: usize) {
-    release(id, |life| life.frozen = false);
+    release(id, |_, life| life.frozen = false);
 }
 
 /// Lets a guest go on that was stopped for its move, unless it is frozen.
 pub fn go_on_after_move(id: usize) {
-    release(id, |life| life.still = false);
+    release(id, |slot, life| {
+        life.still = false;
+        slot.guest.set_still(false);
+    });
 }
 
-fn release(id: usize, note: impl FnOnce(&mut Life)) {
+fn release(id: usize, note: impl FnOnce(&Slot, &mut Life)) {
     let mut life = PLACES[id].life.lock();
     let Some(slot) = find(id) else { return };
     let was_held = life.is_held();
-    note(&mut life);
+    note(slot, &mut life);
     if life.is_held() {
         return;
     }
@@ -301,6 +307,7 @@ fn let_go(slot: &Slot, life: &mut Life) {
     if life.is_held() {
         (life.frozen, life.still) = (false, false);
         slot.guest.set_frozen(false);
+        slot.guest.set_still(false);
         queue::release(slot.guest.id);
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::{Command, Output};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::slots::{self, Slots};
 use crate::{Package, paths};
@@ -84,18 +84,17 @@ impl Lab {
     /// If the forward does not take it.
     #[track_caller]
     pub fn client(&self, guest: &str) -> Client {
-        let said = self.good(&["forward", "127.0.0.1:0", guest]);
-        let digits = said.split("127.0.0.1:").nth(1).map(|rest| {
-            let digits = rest.chars().take_while(char::is_ascii_digit);
-            digits.collect::<String>()
-        });
-        let port = digits.and_then(|digits| digits.parse::<u16>().ok());
-        let port = port.unwrap_or_else(|| panic!("no port in {said:?}"));
-        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the forward takes a client");
-        stream.set_nodelay(true).expect("no delay");
-        stream.set_read_timeout(Some(ANSWER)).expect("a time limit");
-        Client(stream)
+        Client::of(&self.good(&["forward", "127.0.0.1:0", guest]))
     }
+}
+
+/// How long a guest was still for a move at the longest, as boards tell, microseconds.
+pub fn longest_still(said: &str) -> u64 {
+    let still = said.lines().filter_map(|line| {
+        let (before, _) = line.split_once(" us still")?;
+        before.rsplit(' ').next()?.parse::<u64>().ok()
+    });
+    still.max().unwrap_or_default()
 }
 
 impl Drop for Lab {
@@ -107,9 +106,38 @@ impl Drop for Lab {
 
 /// A client of a service that answers requests in turn, such as Redis.
 #[derive(Debug)]
-pub struct Client(TcpStream);
+pub struct Client {
+    stream: TcpStream,
+    longest: Duration,
+}
 
 impl Client {
+    /// One that comes in through what `hearth lab forward` said.
+    ///
+    /// # Panics
+    /// If the forward does not take it.
+    #[track_caller]
+    pub fn of(forward: &str) -> Self {
+        let digits = forward.split("127.0.0.1:").nth(1).map(|rest| {
+            let digits = rest.chars().take_while(char::is_ascii_digit);
+            digits.collect::<String>()
+        });
+        let port = digits.and_then(|digits| digits.parse::<u16>().ok());
+        let port = port.unwrap_or_else(|| panic!("no port in {forward:?}"));
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the forward takes a client");
+        stream.set_nodelay(true).expect("no delay");
+        stream.set_read_timeout(Some(ANSWER)).expect("a time limit");
+        Self {
+            stream,
+            longest: Duration::ZERO,
+        }
+    }
+
+    /// How long an answer took at the longest.
+    pub fn longest(&self) -> Duration {
+        self.longest
+    }
+
     /// Redis keeps what it is given: so many values of `bytes` bytes, which `seed` makes others, are written and read back, one after the other.
     ///
     /// # Panics
@@ -117,17 +145,30 @@ impl Client {
     #[track_caller]
     pub fn keeps(&mut self, values: usize, bytes: usize, seed: usize) {
         for n in 0..values {
-            let value = vec![b'a' + ((n + seed) % 26) as u8; bytes];
             let mut request =
                 format!("*3\r\n$3\r\nSET\r\n$4\r\n{n:04}\r\n${bytes}\r\n").into_bytes();
-            request.extend(&value);
-            request.extend(b"\r\n");
+            request.extend(value(n, bytes, seed));
             self.ask(&request, b"+OK\r\n");
-            let mut answer = format!("${bytes}\r\n").into_bytes();
-            answer.extend(&value);
-            answer.extend(b"\r\n");
-            self.ask(format!("GET {n:04}\r\n").as_bytes(), &answer);
+            self.reads(n, bytes, seed);
         }
+    }
+
+    /// Redis has what [`keeps`](Self::keeps) gave it with the same words.
+    ///
+    /// # Panics
+    /// If an answer is another.
+    #[track_caller]
+    pub fn has(&mut self, values: usize, bytes: usize, seed: usize) {
+        for n in 0..values {
+            self.reads(n, bytes, seed);
+        }
+    }
+
+    #[track_caller]
+    fn reads(&mut self, n: usize, bytes: usize, seed: usize) {
+        let mut answer = format!("${bytes}\r\n").into_bytes();
+        answer.extend(value(n, bytes, seed));
+        self.ask(format!("GET {n:04}\r\n").as_bytes(), &answer);
     }
 
     /// Sends `request`, and reads an answer as long as `wanted`, which it must be.
@@ -136,9 +177,18 @@ impl Client {
     /// If it is another, or none comes.
     #[track_caller]
     pub fn ask(&mut self, request: &[u8], wanted: &[u8]) {
-        self.0.write_all(request).expect("a request sent");
+        let asked = Instant::now();
+        self.stream.write_all(request).expect("a request sent");
         let mut answer = vec![0; wanted.len()];
-        self.0.read_exact(&mut answer).expect("an answer");
+        self.stream.read_exact(&mut answer).expect("an answer");
+        self.longest = self.longest.max(asked.elapsed());
         assert!(answer == wanted, "{}", String::from_utf8_lossy(&answer));
     }
+}
+
+/// The value of that number, with the end of a line.
+fn value(n: usize, bytes: usize, seed: usize) -> Vec<u8> {
+    let mut value = vec![b'a' + ((n + seed) % 26) as u8; bytes];
+    value.extend(b"\r\n");
+    value
 }

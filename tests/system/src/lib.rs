@@ -12,9 +12,11 @@
 //! - no QEMU outlives its test, and no more of them run at once than the machine has cores for ([`slots`]).
 //!
 //! Read in this order: [`paths`] (what is tested), [`machine`], [`package`], [`board`] with [`verdict`] and [`status`], [`gdb`] (to break
-//! a board on purpose), [`slots`], [`lab`] (several boards on one Ethernet).
+//! a board on purpose), [`slots`], [`lab`] (several boards on one Ethernet),
+//! [`cluster`] (boards that are one).
 
 pub mod board;
+pub mod cluster;
 pub mod gdb;
 pub mod lab;
 pub mod machine;
@@ -25,6 +27,7 @@ pub mod status;
 pub mod verdict;
 
 pub use board::Board;
+pub use cluster::Cluster;
 pub use lab::Lab;
 pub use machine::Machine;
 pub use package::{Guest, Package};

@@ -116,10 +116,11 @@ impl Guest {
     }
 }
 
-/// A board's guests.
+/// A board's guests, or a cluster's with its boards.
 #[derive(Clone, Debug, Default)]
 pub struct Package {
     guests: Vec<Guest>,
+    boards: &'static [&'static str],
 }
 
 impl Package {
@@ -127,12 +128,26 @@ impl Package {
     pub fn of(guests: impl IntoIterator<Item = Guest>) -> Self {
         Self {
             guests: guests.into_iter().collect(),
+            boards: &[],
         }
+    }
+
+    /// In a cluster of the boards of these names, which have the addresses from 10.7.0.1 on.
+    pub fn on(mut self, boards: &'static [&'static str]) -> Self {
+        self.boards = boards;
+        self
     }
 
     /// The cluster's file. All guests' lines come behind their names.
     pub fn description(&self) -> String {
         let mut text = String::from("[cluster]\nname = \"tests\"\nconsole = \"all\"\n");
+        for (name, at) in self.boards.iter().zip(1..) {
+            // Writing to a string does not fail.
+            let _ = write!(
+                text,
+                "\n[[board]]\nname = {name:?}\naddress = \"10.7.0.{at}/24\"\n"
+            );
+        }
         for guest in &self.guests {
             let initrd = guest.initrd.as_ref().map_or_else(String::new, |initrd| {
                 format!("initrd = {:?}\n", initrd.display().to_string())

@@ -4,13 +4,16 @@ use std::process::Command;
 
 use system::{paths, saw, slots};
 
-/// Losses that are over within half a minute: of the owner, of the leader, of a link, of one of two boards with a witness; and a board that is drained.
-const DRILLS: [&str; 5] = [
+/// Losses that are over within half a minute: of the owner, of the leader, of a link, of one of two boards with a witness; and what an operator does while a guest runs on: moves
+/// it, drains its board, gives each board in turn another image.
+const DRILLS: [&str; 7] = [
     "kill-owner",
     "kill-leader",
     "cut-board",
     "two-and-witness",
+    "migrate",
     "drain",
+    "rolling-upgrade",
 ];
 
 #[test]

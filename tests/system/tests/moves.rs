@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use system::board::ESCAPE;
+use system::lab::longest_still;
 use system::saw;
 use system::{Board, Guest, Lab, Machine, Package};
 
@@ -17,13 +18,7 @@ fn move_often(board: &mut Board, times: usize) -> u64 {
         .map(|_| {
             board.send(&[ESCAPE, b'm']);
             let line = board.expect("has moved: ", MOVE);
-            let still = line
-                .split(" us still")
-                .next()
-                .and_then(|it| it.split(' ').next_back());
-            still
-                .and_then(|it| it.parse().ok())
-                .expect("how long it was still")
+            longest_still(&line)
         })
         .max()
         .unwrap_or_default()
@@ -147,13 +142,9 @@ fn a_guests_clients_stay_connected_while_it_moves() {
     for wrong in ["I/O error", "Kernel panic", "EXT4-fs error"] {
         assert!(!said.contains(wrong), "{wrong} in:\n{said}");
     }
-    let still = said.lines().filter_map(|line| {
-        let before = line.split(" us still").next()?;
-        before.rsplit(' ').next()?.parse::<u64>().ok()
-    });
     saw!(
         test,
         "{LOADED_MOVES} moves under load, still for at most {} us",
-        still.max().unwrap_or_default()
+        longest_still(&said)
     );
 }

@@ -1,12 +1,10 @@
 //! A cluster of boards as an operator runs it on one machine: up, a guest more and one less, and down.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Output};
 use std::time::Instant;
 
-use system::slots::{self, Slots};
-use system::{paths, saw};
+use system::cluster::BOARDS;
+use system::{Cluster, Guest, Package, paths, saw};
 
 const NAME: &str = "operate";
 /// What the new guest's kernel is made longer by, bytes: so it is in no package, and takes many pieces to upload.
@@ -15,78 +13,20 @@ const LONGER: usize = 2 << 20;
 const ADDRESS: &str = "10.7.0.12";
 const SERVICE: &str = "10.7.0.12:7007";
 
-/// An operator in a folder of its own, whose cluster ends with it.
-struct Operator {
-    folder: PathBuf,
-    lab: String,
-    _slots: Slots,
-}
-
-impl Operator {
-    fn new() -> Self {
-        // Every core: boards that wait for another's lose their leases.
-        let slots = slots::take(usize::MAX);
-        let folder = paths::results().join(NAME);
-        fs::create_dir_all(&folder).expect("a folder");
-        Self {
-            folder,
-            lab: format!("{NAME}-{}", std::process::id()),
-            _slots: slots,
-        }
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        Command::new(paths::tool())
-            .args(words)
-            .current_dir(&self.folder)
-            .env("HEARTH_LAB", &self.lab)
-            .env_remove("HEARTH_CLUSTER")
-            .output()
-            .expect("hearth started")
-    }
-
-    /// What a verb says that is to succeed.
-    #[track_caller]
-    fn good(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{words:?}: {complaint}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-}
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        // It is down already unless the test fails.
-        let _ = self.run(&["lab", "down"]);
-    }
-}
-
-/// A cluster of three boards with one guest, which answers.
-fn description() -> String {
-    let boards = ["alpha", "beta", "gamma"].iter().zip(1..);
-    let board = |(name, at)| format!("[[board]]\nname = {name:?}\naddress = \"10.7.0.{at}/24\"\n");
-    let boards: String = boards.map(board).collect();
-    let kernel = paths::bare_metal("answer").display().to_string();
-    format!(
-        "[cluster]\nname = \"operate\"\n{boards}[[guest]]\nname = \"web\"\nmemory = 64\nkernel = {kernel:?}\n\
-         command_line = \"ip=10.7.0.11\"\n[[guest.nic]]\n"
-    )
-}
-
 #[test]
 fn a_guest_comes_and_goes_while_boards_run() {
-    let operator = Operator::new();
-    fs::write(operator.folder.join("cluster.toml"), description()).expect("the description");
+    let web = Guest::bare_metal("answer", 1).named("web");
+    let package = Package::of([web.with("ip=10.7.0.11").card()]).on(&BOARDS);
+    let operator = Cluster::new(NAME, &package);
     let begun = Instant::now();
     let said = operator.good(&["up", "--smp", "1", "--memory", "512", "--folder", "lab"]);
-    assert!(said.contains("cluster operate is up in lab "), "{said}");
+    assert!(said.contains("cluster tests is up in lab "), "{said}");
     let up = begun.elapsed();
 
     let mut kernel = fs::read(paths::bare_metal("answer")).expect("the guest's program");
     // Different each time, so that boards cannot have it from anywhere.
     kernel.resize(kernel.len() + LONGER, std::process::id() as u8);
-    fs::write(operator.folder.join("late.bin"), kernel).expect("the guest's program written");
+    fs::write(operator.folder().join("late.bin"), kernel).expect("the guest's program written");
     let begun = Instant::now();
     let command_line = format!("ip={ADDRESS}");
     let create = [

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::super::pcap::CaptureState;
-use super::super::plan::LAB_LINK;
+use super::super::plan::{LAB_LINK, What};
 use super::super::protocol::{Condition, DirectionState, LinkState, LinksState, Request, Said};
 use super::super::switch::faults::Faults;
 use super::super::switch::{Direction, Mac, PortId};
@@ -44,7 +44,7 @@ impl Supervisor<'_> {
                 self.pause(&board, Signal::SIGSTOP, "is paused; its clock runs on")
             }
             Request::Resume { board } => self.pause(&board, Signal::SIGCONT, "runs on"),
-            Request::Restart { board } => self.restart(&board),
+            Request::Restart { board, image } => self.restart(&board, image),
             Request::Links => Ok(Reply::Now(value(self.links(None)?))),
             Request::Faults {
                 link,
@@ -144,8 +144,14 @@ impl Supervisor<'_> {
         Ok(Reply::Now(done(format!("board {name} {what}"))))
     }
 
-    fn restart(&mut self, name: &str) -> Result<Reply, String> {
+    fn restart(&mut self, name: &str, image: Option<PathBuf>) -> Result<Reply, String> {
         let board = self.board(name)?;
+        if let Some(image) = image {
+            let What::Emulated(emulated) = &mut self.boards[board].plan.what else {
+                return Err(format!("{name} is a witness, which has no image"));
+            };
+            emulated.kernel = image;
+        }
         if self.boards[board].process.is_none() {
             self.start(board)?;
         } else {

@@ -4,19 +4,21 @@
 //! So whoever asks can tell one boot from another, and whether two copies of the guest answer at once. It answers ARP and ping, too. It ends with a `q`
 //! on its console.
 //!
-//! Parameters: `ip=` (10.0.2.15), its IPv4 address. Output: `ANSWER ready BOOT`, and `PASS answer answered=N`.
+//! Parameters: `ip=` (10.0.2.15), its IPv4 address; `fill=` (0): every page of its memory holds something, so that all of them have to go with it when it moves. Output: `ANSWER ready BOOT`, and `PASS answer answered=N`.
 #![no_std]
 #![no_main]
 
 use core::fmt::{self, Write};
 
 use guest::host::{Host, Service};
+use guest::machine::Range;
 use guest::{Machine, println, report};
 
 /// The port.
 const PORT: u16 = 7007;
 /// The longest question, digits.
 const MAX_QUESTION: usize = 20;
+const PAGE: usize = 4 << 10;
 
 guest::entry!(main);
 
@@ -24,6 +26,9 @@ fn main(machine: &'static Machine) {
     let Some(boot) = machine.seed() else {
         return report::fail("answer", format_args!("no rng-seed in the device tree"));
     };
+    if machine.number("fill", 0) != 0 {
+        machine.all_spare().iter().for_each(fill);
+    }
     let mut counter = Counter { boot, answered: 0 };
     let Some(mut host) = Host::open(machine, Some(&mut counter)) else {
         return report::fail("answer", format_args!("no card"));
@@ -34,6 +39,14 @@ fn main(machine: &'static Machine) {
     match report::failures() {
         0 => println!("PASS answer answered={}", counter.answered),
         failures => println!("FAIL answer failures={failures}"),
+    }
+}
+
+/// Writes to every page of a range that is spare.
+fn fill(range: &Range) {
+    for page in (range.start..range.end).step_by(PAGE) {
+        // SAFETY: the address lies in a range that is spare, which nothing else uses.
+        unsafe { (page as *mut u64).write_volatile(page as u64 | 1) };
     }
 }
 

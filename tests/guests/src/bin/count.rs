@@ -3,7 +3,7 @@
 //! Every vCPU has a 100 ms tick of its virtual timer. Between ticks it keeps a pattern in all FP/SIMD and general registers, parked or spinning, and after each
 //! verifies and rewrites a part of its memory. Its counters must not go back, its thread registers and timers must hold what was put in.
 //!
-//! Parameters: `ticks=` (0: for ever), `mib=` (8) of memory, divided among the vCPUs. Output: `COUNT n` at each tick of vCPU 0, in the end
+//! Parameters: `ticks=` (0: for ever), `mib=` (8) of memory, divided among the vCPUs, of which each verifies and rewrites `kib=` (256) after a tick. Output: `COUNT n` at each tick of vCPU 0, in the end
 //! `PASS count ticks=…`; at the first deviation `FAIL count …`, and the guest ends.
 #![no_std]
 #![no_main]
@@ -26,8 +26,6 @@ unsafe extern "C" {
 
 /// Between two ticks, in microseconds.
 const TICK_US: u64 = 100_000;
-/// Bytes verified and rewritten after each tick.
-const CHUNK: usize = 256 << 10;
 /// Put into CNTP_CVAL, with the timer off: nobody may change it.
 const PHYSICAL_MARK: u64 = 0x0123_4567_89ab_cdef;
 
@@ -37,12 +35,15 @@ static DUE: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 /// Where the memory is that the vCPUs divide, and how much each has.
 static MEMORY: AtomicUsize = AtomicUsize::new(0);
 static SHARE: AtomicUsize = AtomicUsize::new(0);
+/// Bytes verified and rewritten after each tick.
+static CHUNK: AtomicUsize = AtomicUsize::new(0);
 
 guest::entry!(main);
 
 fn main(machine: &'static Machine) {
     let cpus = machine.cpus().len();
-    let share = (((machine.number("mib", 8) as usize) << 20) / cpus).next_multiple_of(CHUNK);
+    let chunk = (machine.number("kib", 256) as usize) << 10;
+    let share = (((machine.number("mib", 8) as usize) << 20) / cpus).next_multiple_of(chunk);
     let Some(range) = machine.spare(share * cpus) else {
         report::fail(
             "count",
@@ -52,6 +53,7 @@ fn main(machine: &'static Machine) {
     };
     MEMORY.store(range.start, Ordering::Relaxed);
     SHARE.store(share, Ordering::Relaxed);
+    CHUNK.store(chunk, Ordering::Relaxed);
     exception::set_irq_handler(handler);
     for index in 1..cpus {
         if let Err(error) = smp::start(index, neighbour) {
@@ -107,6 +109,7 @@ fn watch(index: usize, ticks: u64) {
     let mut memory = Memory {
         range,
         next: range.start,
+        chunk: CHUNK.load(Ordering::Relaxed),
         seed: index as u64 + 1,
     };
     memory.fill();
@@ -198,6 +201,7 @@ struct Memory {
     range: Range,
     /// Where the next chunk begins; what lies before it is one generation ahead.
     next: usize,
+    chunk: usize,
     seed: u64,
 }
 
@@ -215,7 +219,7 @@ impl Memory {
 
     /// Verifies the next chunk and rewrites it for the next round.
     fn verify_some(&mut self, index: usize) {
-        for address in (self.next..self.next + CHUNK).step_by(8) {
+        for address in (self.next..self.next + self.chunk).step_by(8) {
             let at = address as *mut u64;
             // SAFETY: the range is memory that nothing else uses.
             let found = unsafe { at.read_volatile() };
@@ -227,7 +231,7 @@ impl Memory {
             // SAFETY: as above.
             unsafe { at.write_volatile(Self::word(address, self.seed + MAX_CPUS as u64)) };
         }
-        self.next += CHUNK;
+        self.next += self.chunk;
         if self.next == self.range.end {
             self.next = self.range.start;
             self.seed += MAX_CPUS as u64;

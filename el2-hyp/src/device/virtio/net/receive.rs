@@ -25,7 +25,7 @@ pub enum Delivered {
     NoBuffers,
     /// The guest's buffers are too small, or too many would be needed.
     TooSmall,
-    /// The guest's driver is not ready.
+    /// The guest's driver is not ready, or the card is still.
     Down,
 }
 
@@ -50,6 +50,8 @@ pub struct Receive {
     pub(super) merges: bool,
     /// Whether the driver was asked not to notify: buffers are looked for when a frame comes.
     pub(super) asked: bool,
+    /// Nothing is delivered for now.
+    is_still: bool,
     /// The buffer that is being filled.
     chain: Chain,
     /// The buffers that the frame has so far, and what was written to each.
@@ -68,6 +70,7 @@ impl Receive {
             },
             merges: false,
             asked: false,
+            is_still: false,
             chain: Chain::new(),
             filled: Vec::new(),
         }
@@ -84,6 +87,11 @@ impl Receive {
         self.queue.stop();
     }
 
+    /// Says whether frames are lost for now, so that the guest's memory and this queue stay as they are: the two are written one after the other.
+    pub fn set_still(&mut self, is_still: bool) {
+        self.is_still = is_still;
+    }
+
     /// Gives the guest a frame: as it is, where the guest takes it so, otherwise finished. It sees it at once.
     ///
     /// # Errors
@@ -94,7 +102,7 @@ impl Receive {
         memory: &GuestMemory,
         frame: &Frame,
     ) -> Result<Delivered, QueueError> {
-        if !self.queue.is_running() {
+        if self.is_still || !self.queue.is_running() {
             return Ok(Delivered::Down);
         }
         if !self.asked {

@@ -30,6 +30,20 @@ fn a_frame_is_received() {
 }
 
 #[test]
+fn a_card_that_is_still_leaves_memory_and_queue_as_they_are() {
+    let mut s = Scene::new(ALL);
+    s.give(&[&[1526]]);
+    let bytes = plain(1000);
+    let frame = Frame::finished(&bytes).unwrap();
+    s.receive.set_still(true);
+    assert_eq!(s.receive.deliver(&s.ram, &frame), Ok(Delivered::Down));
+    assert_eq!(s.received(), None);
+    s.receive.set_still(false);
+    assert_eq!(s.receive.deliver(&s.ram, &frame), Ok(Delivered::Whole));
+    assert_eq!(s.received().unwrap().1, bytes);
+}
+
+#[test]
 fn a_frame_may_take_several_buffers() {
     let mut s = Scene::new(MRG_RXBUF);
     let bytes = plain(1500);
