@@ -168,6 +168,9 @@ impl Precopy {
         if let Some(rate) = rate(round) {
             it.rate = self.before.map_or(rate, |before| before.min(rate));
             self.before = Some(rate);
+        } else if self.before.is_none() {
+            // A guest of a few pages: nothing else is known.
+            it.rate = rate_of(round).max(1);
         }
         let bytes = round.left.saturating_add(stop.state);
         self.status.downtime = self.time(bytes).saturating_add(stop.fixed);
@@ -203,7 +206,11 @@ const TELLING: u64 = 256 << 10;
 /// Bytes in a second, if the round tells.
 fn rate(round: Round) -> Option<u64> {
     let tells = round.sent >= TELLING && round.took > 0;
-    tells.then(|| round.sent.saturating_mul(1_000_000) / round.took)
+    tells.then(|| rate_of(round))
+}
+
+fn rate_of(round: Round) -> u64 {
+    round.sent.saturating_mul(1_000_000) / round.took.max(1)
 }
 
 #[cfg(test)]
@@ -285,6 +292,18 @@ mod tests {
         let (last, status, _) = Scene { writes: 0, ..BUSY }.run(LIMITS);
         assert!(matches!(last, Next::Stop(_)));
         assert_eq!((status.rounds, status.sent), (1, 160 * MIB));
+    }
+
+    #[test]
+    fn a_guest_of_a_few_pages_stops_too() {
+        let tiny = Scene {
+            memory: 71_000,
+            set: 4_101,
+            ..BUSY
+        };
+        let (last, status, stop) = tiny.run(LIMITS);
+        assert!(matches!(last, Next::Stop(_)) && stop <= 25_000, "{last:?}");
+        assert_eq!(status.speed, 100);
     }
 
     #[test]

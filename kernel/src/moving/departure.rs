@@ -88,6 +88,8 @@ pub struct Departure {
     /// What of the buffer is still to be sent.
     section: Range<usize>,
     phase: Phase,
+    /// The other board has taken the first chunk: it has a place for the guest, with clear memory.
+    is_let_in: bool,
     begun: u64,
     asked: Micros,
 }
@@ -110,6 +112,7 @@ impl Departure {
             buffer: room(),
             section: 0..0,
             phase: Phase::Sending,
+            is_let_in: false,
             begun: timer::now(),
             asked: now(),
         })
@@ -166,7 +169,12 @@ impl Departure {
         let mut frame = [0; MAX_FRAME];
         while let Some(length) = lanes::next_frame(self.place, &mut frame) {
             if let Some(Body::Seen(seen)) = self.key.read(&frame[..length]) {
+                let is_let_in = !self.is_let_in && seen.next > 0;
                 self.out.hear(now(), &seen);
+                if is_let_in {
+                    self.is_let_in = true;
+                    self.sender.is_taken();
+                }
             }
         }
     }

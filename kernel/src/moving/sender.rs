@@ -147,6 +147,11 @@ impl Sender {
         &self.report
     }
 
+    /// The receiver has begun to take the guest: how fast that goes is measured from now on.
+    pub fn is_taken(&mut self) {
+        self.round_began = timer::now();
+    }
+
     /// Goes on by a step of bounded length. A section is written to `buffer`.
     ///
     /// # Errors
