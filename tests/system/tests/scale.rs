@@ -57,6 +57,7 @@ fn a_guest_has_what_it_is_given() {
     let [heavy, light] = rates(&cluster, board, ["heavy", "light"]);
     let weighed = 100.0 * heavy / (heavy + light);
 
+    cluster.good(&["scale", "heavy", "--weight", "100"]);
     cluster.good(&["scale", "light", "--cpu-cap", "30"]);
     let [heavy, light] = rates(&cluster, board, ["heavy", "light"]);
     let capped = 100.0 * light / (heavy + light);
