@@ -57,6 +57,9 @@ struct Outcome {
     repeats: u64,
 }
 
+/// On its way: when it comes, in which order of those, whether to the receiver, since when, and what it is.
+type Datagram = (u64, u64, bool, u64, Vec<u8>);
+
 /// Sends `count` chunks; all must come, in order, once each.
 fn run(count: u32, wire: Wire, length: usize, seed: u64) -> Outcome {
     let key = Key::new(&[9; 32], 5, NAME);
@@ -65,8 +68,7 @@ fn run(count: u32, wire: Wire, length: usize, seed: u64) -> Outcome {
         Incoming::new(ring(length)),
     );
     let mut random = Random(seed);
-    // (when, order, to the receiver, sent, frame)
-    let mut flying: BinaryHeap<Reverse<(u64, u64, bool, u64, Vec<u8>)>> = BinaryHeap::new();
+    let mut flying: BinaryHeap<Reverse<Datagram>> = BinaryHeap::new();
     let (mut now, mut order, mut free, mut longest) = (0, 0, [0_u64; 2], 0);
     let (mut sent, mut came) = (0, 0);
     let mut room = [0; MAX_FRAME];

@@ -28,7 +28,10 @@ fn rates<const N: usize>(cluster: &Cluster, board: &str, guests: [&str; N]) -> [
         let log = cluster.log(board);
         let told = guests.map(|guest| work(&log, guest));
         let all = told.iter().zip(first);
-        if all.clone().all(|(told, first)| told.len() > first + SECONDS) {
+        if all
+            .clone()
+            .all(|(told, first)| told.len() > first + SECONDS)
+        {
             let rates = all.map(|(told, first)| told[first + SECONDS] - told[first]);
             let rates: Vec<f64> = rates.map(|work| work / SECONDS as f64).collect();
             return rates.try_into().expect("one for each");
