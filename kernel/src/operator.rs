@@ -64,7 +64,7 @@ fn tell_status() {
     );
     for slot in guests::all() {
         let id = slot.guest.id;
-        let state = match (guests::is_running(id), guests::is_at_rest(id)) {
+        let state = match (guests::is_running(id), guests::is_frozen(id)) {
             (true, false) => "running",
             (true, true) => "frozen",
             _ => "stopped",
