@@ -62,10 +62,7 @@ pub fn run(arguments: &Arguments) -> Result<Answer, Failure> {
     let (cap, weight) = (arguments.cpu_cap, arguments.weight);
     let moves = match plan(&look, id, cap).map_err(Failure::Trouble)? {
         Plan::Here => String::new(),
-        Plan::Move { to, left } => {
-            let (from, to) = (left, board_name(&look, to));
-            move_there(&mut session, &look, id, &from, &to)?
-        }
+        Plan::Move { to, left } => move_there(&mut session, &look, id, to, &left)?,
     };
     let guest = id;
     order(&mut session, Operation::Scale { guest, weight, cap })?;
@@ -149,19 +146,19 @@ fn move_there(
     session: &mut Session,
     look: &Look,
     id: GuestId,
+    to: BoardId,
     left: &str,
-    to: &str,
 ) -> Result<String, Failure> {
-    let board = session.board(to)?;
     let interrupt = Interrupt::catch()?;
-    migrate::follow(session, look, (id, Some(board)), (&interrupt, None))?;
+    migrate::follow(session, look, (id, Some(to)), (&interrupt, None))?;
     let now = session.look()?;
     let there = now.ledger.guest(id);
-    if there.is_none_or(|guest| guest.owner != board) {
+    if there.is_none_or(|guest| guest.owner != to) {
         return Err(Failure::Trouble(
             "it has not moved yet, so nothing else is changed: try again".into(),
         ));
     }
+    let to = board_name(look, to);
     Ok(format!(
         ", on {to}: {left} left, too little, so it has moved"
     ))

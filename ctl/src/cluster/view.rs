@@ -151,9 +151,7 @@ impl GuestView {
             .collect();
         all.join("; ")
     }
-}
 
-impl GuestView {
     /// What it has of its board's cores, where the operator has said something.
     fn share(&self) -> impl Iterator<Item = String> {
         let cap = (self.cpu_cap > 0).then(|| format!("at most {} % of a core", self.cpu_cap));

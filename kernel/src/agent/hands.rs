@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::fmt;
+use core::net::Ipv4Addr;
 
 use cluster_proto::agent::book::{Destination, Endpoint};
 use cluster_proto::agent::{self, Awaiting};
@@ -10,9 +10,9 @@ use cluster_proto::bulk::frame::{Body, Key, MAX_FRAME, Name, claim};
 use cluster_proto::bulk::{Seen, Verdict};
 use cluster_proto::ids::{BoardId, Epoch, GuestId, Micros, MoveId};
 use cluster_proto::ledger::types::{Digest, Reason, Share};
-use cluster_proto::limits::{BOARDS, GUESTS, VOLUMES};
+use cluster_proto::limits::{BOARDS, GUESTS, VOLUMES, WEIGHT_MAX};
 use cluster_proto::node::{self, Journal, Local};
-use cluster_proto::package::Package;
+use cluster_proto::package::{GuestView, Package};
 use cluster_proto::service::fetch::Store;
 use el2_hyp::gate::{Authority, Ticks};
 use el2_hyp::guest::Stop;
@@ -62,6 +62,8 @@ struct Ordered {
     at: Destination,
 }
 
+type Described = (Box<GuestView<'static>>, Option<guests::Keep>);
+
 /// What lasts from one look to the next.
 pub struct State {
     package: Option<Package<'static>>,
@@ -91,6 +93,13 @@ impl State {
         self.secret = Some((key, tag));
         self.images.add_package(package);
         self.package = Some(package.clone());
+    }
+
+    /// A guest of the ledger as this board makes it, and what is held as long as it; none if it cannot.
+    fn describe(&self, ledger: &BoardLedger, guest: GuestId) -> Option<Described> {
+        let found = view::find(self.package.as_ref()?, &self.images, ledger, guest)?;
+        let keep = (!found.keeps.is_empty()).then(|| Arc::new(found.keeps) as guests::Keep);
+        Some((Box::new(found.view), keep))
     }
 
     fn place_of(&self, guest: GuestId, epoch: Epoch) -> Option<usize> {
@@ -210,7 +219,8 @@ impl Hands<'_> {
                 continue;
             }
             copy.share = *share;
-            // The ledger has checked the weight.
+            // The ledger has checked the weight, against the same range.
+            const { assert!(Weight::MAX == WEIGHT_MAX) };
             queue::set_weight(place, Weight::new(share.weight).unwrap_or(Weight::DEFAULT));
             queue::set_cap(place, Cap::new(share.cap));
         }
@@ -260,18 +270,18 @@ impl Hands<'_> {
         from: Endpoint,
     ) -> Result<(), Verdict> {
         let guest = key.name().guest;
-        let package = self.state.package.as_ref().ok_or(Verdict::Refused)?;
-        let found = view::find(package, &self.state.images, ledger, guest);
-        let Some(found) = found else {
+        let Some((view, keep)) = self.state.describe(ledger, guest) else {
             warn!("guest {guest} is not let in: the ledger's description makes no guest here");
             return Err(Verdict::Refused);
         };
-        let name = found.view.guest.name.clone();
-        let keep = (!found.keeps.is_empty()).then(|| Arc::new(found.keeps) as guests::Keep);
-        match guests::create_for_arrival(Box::new(found.view), keep) {
+        let name = view.guest.name.clone();
+        match guests::create_for_arrival(view, keep) {
             Ok(place) => {
                 let slot = guests::find(place).expect("it was just made");
-                info!("guest {name} comes from board {}", Octets(from.address));
+                info!(
+                    "guest {name} comes from board {}",
+                    Ipv4Addr::from(from.address)
+                );
                 let end = Arrival::new(slot, key.clone(), from);
                 lanes::open(place, key, End::Arrival(end));
                 Ok(())
@@ -316,16 +326,6 @@ impl Hands<'_> {
     }
 }
 
-/// An address as people write it.
-struct Octets([u8; 4]);
-
-impl fmt::Display for Octets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d] = self.0;
-        write!(f, "{a}.{b}.{c}.{d}")
-    }
-}
-
 impl Store for Hands<'_> {
     fn write(&mut self, digest: &Digest, from: u32, bytes: &[u8]) {
         self.state.images.write(digest, from, bytes);
@@ -359,14 +359,12 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
         if let Some(id) = arrived {
             return self.let_arrive(guest, epoch, id);
         }
-        let package = self.state.package.as_ref().ok_or(Reason::StartFailed)?;
-        let Some(found) = view::find(package, &self.state.images, ledger, guest) else {
+        let Some((view, keep)) = self.state.describe(ledger, guest) else {
             warn!("guest {guest} cannot be started: the ledger's description makes no guest here");
             return Err(Reason::StartFailed);
         };
-        let name = found.view.guest.name.clone();
-        let keep = (!found.keeps.is_empty()).then(|| Arc::new(found.keeps) as guests::Keep);
-        match guests::create(Box::new(found.view), keep) {
+        let name = view.guest.name.clone();
+        match guests::create(view, keep) {
             Ok(place) => {
                 self.state.copies[place] = Some(Copy::new(guest, epoch));
                 info!("cluster: guest {name} is to start here, epoch {epoch}");

@@ -8,7 +8,7 @@ use cluster_proto::agent::book::Endpoint;
 use cluster_proto::bulk::frame::{Body, Key, MAX_FRAME, Name};
 use cluster_proto::bulk::{Chunk, Incoming, MAX_RING, Verdict};
 use el2_hyp::arch::{maintenance, timer};
-use el2_hyp::host::{Host as _, Network as _};
+use el2_hyp::host::Network as _;
 use el2_hyp::record::MAX_SECTION;
 
 use super::lanes::{self, Pause};
@@ -63,24 +63,14 @@ impl Arrival {
         self.key.name()
     }
 
-    /// Goes on until `end`, by the counter, or until the core is asked to look at something.
-    pub fn go_on(&mut self, host: &CoreHost, end: u64) -> Pause {
-        loop {
-            let pause = self.turn(host);
-            host.look_up();
-            if !matches!(pause, Pause::Busy) || host.is_asked() || timer::now() >= end {
-                return pause;
-            }
-        }
-    }
-
-    fn turn(&mut self, host: &CoreHost) -> Pause {
+    /// Takes what has come, and tells the other board.
+    pub fn turn(&mut self, host: &CoreHost) -> Pause {
         // The agent may have taken the guest, or given it up.
         if !lanes::is_open(self.place, self.name()) {
             return Pause::Over;
         }
         let slot = guests::find(self.place).filter(|_| self.verdict == Verdict::Going);
-        let due = self.told + TELL_EVERY_US * timer::frequency() / 1_000_000;
+        let due = self.told + net::ticks(TELL_EVERY_US);
         if let Some(slot) = slot
             && self.receiver.prepare(slot)
         {

@@ -14,7 +14,7 @@ use cluster_proto::ids::{BoardId, Micros, Span};
 use cluster_proto::ledger::types::Reason;
 use cluster_proto::node::Local;
 use el2_hyp::arch::timer;
-use el2_hyp::host::{Host as _, Network as _};
+use el2_hyp::host::Network as _;
 use el2_hyp::record::MAX_SECTION;
 
 use super::lanes::{self, Pause};
@@ -90,7 +90,6 @@ pub struct Departure {
     phase: Phase,
     /// The other board has taken the first chunk: it has a place for the guest, with clear memory.
     is_let_in: bool,
-    begun: u64,
     asked: Micros,
 }
 
@@ -113,7 +112,6 @@ impl Departure {
             section: 0..0,
             phase: Phase::Sending,
             is_let_in: false,
-            begun: timer::now(),
             asked: now(),
         })
     }
@@ -126,19 +124,8 @@ impl Departure {
         self.key.name()
     }
 
-    /// Goes on until `end`, by the counter, or until the core is asked to look at something.
-    pub fn go_on(&mut self, host: &CoreHost, end: u64) -> Pause {
-        loop {
-            let pause = self.turn(host);
-            host.look_up();
-            if !matches!(pause, Pause::Busy) || host.is_asked() || timer::now() >= end {
-                return pause;
-            }
-        }
-    }
-
     /// Hears what has come, and goes on by a step.
-    fn turn(&mut self, host: &CoreHost) -> Pause {
+    pub fn turn(&mut self, host: &CoreHost) -> Pause {
         let over = lanes::is_abandoned(self.place) || guests::is_copied(self.place).is_none();
         if over && self.phase != Phase::Ending {
             self.end();
@@ -220,18 +207,12 @@ impl Departure {
             let Name { guest, epoch, id } = self.name();
             lanes::tell(Local::Ready { guest, epoch, id });
             self.phase = Phase::Asking;
-            let report = self.sender.report();
             let (round_trip, repeats) = self.out.report();
             info!(
-                "guest {} is at board {}: {} rounds, {} bytes, {} us in all, {} us still, of which {} us to stop and {} us for what was left; a round trip takes {} us, {repeats} datagrams went twice",
+                "guest {} is at board {}: {}; a round trip takes {} us, {repeats} datagrams went twice",
                 self.slot().guest.name,
                 self.to,
-                report.rounds,
-                report.sent,
-                microseconds(timer::now() - self.begun),
-                microseconds(timer::now() - report.frozen_at),
-                microseconds(report.still_at - report.frozen_at),
-                microseconds(report.copied_at - report.still_at),
+                self.sender.report().told(timer::now()),
                 round_trip.0,
             );
             return Ok(Pause::Busy);
@@ -281,8 +262,7 @@ impl Departure {
     /// Until something comes, a chunk is taken for lost, or the other board is to be asked.
     fn wait(&self) -> Pause {
         let due = self.out.deadline().min(now().after(ASK_EVERY));
-        let wait = due.since(now()).0;
-        Pause::Until(timer::now() + wait * timer::frequency() / 1_000_000)
+        Pause::Until(timer::now() + net::ticks(due.since(now()).0))
     }
 
     /// The move is over here. The guest goes on unless it is frozen, or gone.

@@ -12,6 +12,7 @@ use cluster_proto::agent::book::Endpoint;
 use cluster_proto::bulk::frame::{Key, MAX_FRAME, Name, claim};
 use cluster_proto::node::Local;
 use el2_hyp::arch::timer;
+use el2_hyp::host::Host as _;
 use el2_hyp::lock::Mutex;
 use el2_hyp::record::intake::Parts;
 use heapless::Deque;
@@ -384,15 +385,24 @@ fn park(place: usize, name: Name, end: End, due: u64) {
 impl End {
     /// Goes on until `end`, by the counter, or until the core is asked to look at something. None when there is no more to do for now.
     pub fn go_on(mut self, host: &CoreHost, end: u64) -> Option<Self> {
-        let (place, name, pause) = match &mut self {
-            Self::Departure(it) => (it.place(), it.name(), it.go_on(host, end)),
-            Self::Arrival(it) => (it.place(), it.name(), it.go_on(host, end)),
-        };
-        match pause {
-            Pause::Busy => return Some(self),
-            Pause::Until(due) => park(place, name, self, due),
-            Pause::Over => close(place, name),
+        loop {
+            let (place, name, pause) = match &mut self {
+                Self::Departure(it) => (it.place(), it.name(), it.turn(host)),
+                Self::Arrival(it) => (it.place(), it.name(), it.turn(host)),
+            };
+            host.look_up();
+            match pause {
+                Pause::Busy if host.is_asked() || timer::now() >= end => return Some(self),
+                Pause::Busy => {}
+                Pause::Until(due) => {
+                    park(place, name, self, due);
+                    return None;
+                }
+                Pause::Over => {
+                    close(place, name);
+                    return None;
+                }
+            }
         }
-        None
     }
 }

@@ -71,6 +71,8 @@ pub enum Step {
 /// How it went. Times are by the counter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Report {
+    /// When it began.
+    pub begun: u64,
     /// Rounds while the guest ran.
     pub rounds: u32,
     /// Bytes of the record.
@@ -81,6 +83,25 @@ pub struct Report {
     pub still_at: u64,
     /// When the last of it was sent.
     pub copied_at: u64,
+}
+
+impl Report {
+    /// All of it, for the operator, of a move that is over `now`.
+    pub fn told(&self, now: u64) -> impl fmt::Display {
+        let it = *self;
+        fmt::from_fn(move |f| {
+            write!(
+                f,
+                "{} rounds, {} bytes, {} us in all, {} us still, of which {} us to stop and {} us for what was left",
+                it.rounds,
+                it.sent,
+                microseconds(now - it.begun),
+                microseconds(now - it.frozen_at),
+                microseconds(it.still_at - it.frozen_at),
+                microseconds(it.copied_at - it.still_at),
+            )
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -138,7 +159,10 @@ impl Sender {
             round_began: 0,
             is_still: false,
             speed: FULL,
-            report: Report::default(),
+            report: Report {
+                begun: timer::now(),
+                ..Report::default()
+            },
         }
     }
 

@@ -16,7 +16,6 @@ use super::sender::{Sender, Step, Stopped};
 use super::{LIMITS, room};
 use crate::guests::{self, MakeError, Slot, Stays};
 use crate::host::CoreHost;
-use crate::net::microseconds;
 use crate::queue::MAX_BOARD_GUESTS;
 use crate::{alone, console, info, percore, warn};
 
@@ -89,7 +88,6 @@ impl fmt::Display for Failed {
 pub struct Move {
     from: usize,
     to: usize,
-    begun: u64,
     sender: Sender,
     receiver: Receiver,
     buffer: Box<[u8; MAX_SECTION]>,
@@ -105,7 +103,6 @@ impl Move {
         Ok(Box::new(Self {
             from,
             to,
-            begun: timer::now(),
             sender: Sender::new(LIMITS),
             receiver: Receiver::new(&slot.guest),
             buffer: room(),
@@ -159,17 +156,10 @@ impl Move {
         guests::end_copy(self.from);
         alone::permit(self.to);
         guests::arrive(host, self.to, parts);
-        let now = timer::now();
-        let report = self.sender.report();
         info!(
-            "guest {} has moved: {} rounds, {} bytes, {} us in all, {} us still, of which {} us to stop and {} us for what was left",
+            "guest {} has moved: {}",
             to.guest.name,
-            report.rounds,
-            report.sent,
-            microseconds(now - self.begun),
-            microseconds(now - report.frozen_at),
-            microseconds(report.still_at - report.frozen_at),
-            microseconds(report.copied_at - report.still_at),
+            self.sender.report().told(timer::now())
         );
         Ok(())
     }

@@ -139,7 +139,8 @@ pub fn now() -> Ticks {
     Ticks(timer::now())
 }
 
-fn ticks(us: u64) -> u64 {
+/// So many microseconds in ticks of the counter.
+pub fn ticks(us: u64) -> u64 {
     us * timer::frequency() / 1_000_000
 }
 
