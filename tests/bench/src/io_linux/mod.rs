@@ -6,6 +6,8 @@
 //! turns' ratios; the sides begin by turns. Two boards are joined by one `-netdev dgram` pair, with nothing of ours between them:
 //!
 //! - `net_boards`, `ping_ratio`: iperf3 and ping between two guests on two boards; without Hearth, between the two boards.
+//! - `ping_ratio_no_kpti`: the same ping with Debian's kernel told `kpti=off` on both sides. With it the kernel changes its address space at each
+//!   system call, and QEMU forgets its address translations each time and finds them again, in a guest through two stages: the emulator's part.
 //! - `net_client`: iperf3 from a guest to a board with Debian and nothing else; without Hearth, between the same two boards as above.
 //! - `blk_*`: fio on a volume of the board's disk; without Hearth, on the disk.
 //!
@@ -41,8 +43,16 @@ const VOLUME: &str = "data";
 const SERVER: &str = "10.7.0.11";
 const CLIENT: &str = "10.7.0.12";
 
-/// The figures: the network's, of which the last is a time and not a rate, and the disk's with fio's names for them.
-const NETWORK: [&str; 3] = ["net_boards", "net_client", "ping_ratio"];
+/// Tells Debian's kernel to have one address space for itself and its programs.
+const NO_KPTI: &str = "kpti=off";
+
+/// The figures: the network's, of which the last two are times and not rates, and the disk's with fio's names for them.
+const NETWORK: [&str; 4] = [
+    "net_boards",
+    "net_client",
+    "ping_ratio",
+    "ping_ratio_no_kpti",
+];
 const DISK: [(&str, &str); 4] = [
     ("blk_seq_read", "read"),
     ("blk_seq_write", "write"),
@@ -63,16 +73,20 @@ pub fn all(disks: Clock) -> Vec<Value> {
 }
 
 fn network(slots: &Slots) -> Vec<Value> {
-    let start = |name, receiver, sender| Link::start(slots, name, receiver, sender);
-    let mut plain = start("plain", Below::Nothing, Below::Nothing);
-    let mut boards = start("boards", Below::Hearth, Below::Hearth);
-    let mut client = start("client", Below::Nothing, Below::Hearth);
+    let start = |name, words, receiver, sender| Link::start(slots, name, words, receiver, sender);
+    let mut plain = start("plain", "", Below::Nothing, Below::Nothing);
+    let mut boards = start("boards", "", Below::Hearth, Below::Hearth);
+    let mut client = start("client", "", Below::Nothing, Below::Hearth);
+    let mut plain_flat = start("plain-flat", NO_KPTI, Below::Nothing, Below::Nothing);
+    let mut boards_flat = start("boards-flat", NO_KPTI, Below::Hearth, Below::Hearth);
     let mut ratios: [Vec<f64>; NETWORK.len()] = Default::default();
     for turn in 0..NETWORK_TURNS {
         // Without Hearth the first two are one, which is measured anew beside each.
         ratios[0].push(pair(NETWORK[0], turn, || plain.rate(), || boards.rate()));
         ratios[1].push(pair(NETWORK[1], turn, || plain.rate(), || client.rate()));
         ratios[2].push(pair(NETWORK[2], turn, || plain.ping(), || boards.ping()));
+        let pings = (|| plain_flat.ping(), || boards_flat.ping());
+        ratios[3].push(pair(NETWORK[3], turn, pings.0, pings.1));
     }
     NETWORK
         .into_iter()
@@ -131,7 +145,8 @@ struct Link {
 }
 
 impl Link {
-    fn start(slots: &Slots, name: &str, receiver: Below, sender: Below) -> Self {
+    /// With more words for both command lines.
+    fn start(slots: &Slots, name: &str, more: &str, receiver: Below, sender: Below) -> Self {
         let end = |which: &str| {
             let path = env::temp_dir().join(format!("hearth-{}-{name}-{which}", process::id()));
             Scrap(path)
@@ -147,7 +162,7 @@ impl Link {
             clock: Clock::Wall,
         };
         let [one, other] = &ends;
-        let words = format!("hearth.ip={SERVER}/24");
+        let words = format!("{more} hearth.ip={SERVER}/24");
         let mac = "02:00:00:00:07:11";
         let mut server = plan(
             format!("{name}-server"),
@@ -158,8 +173,9 @@ impl Link {
         )
         .start(slots, receiver);
         server.expect("Server listening");
-        let words =
-            format!("hearth.ip={CLIENT}/24 hearth.peer={SERVER} hearth.seconds={NETWORK_SECONDS}");
+        let words = format!(
+            "{more} hearth.ip={CLIENT}/24 hearth.peer={SERVER} hearth.seconds={NETWORK_SECONDS}"
+        );
         let mac = "02:00:00:00:07:12";
         let mut client =
             plan(format!("{name}-client"), "orders", words, mac, [other, one]).start(slots, sender);
