@@ -16,9 +16,10 @@ use vm_fdt::{FdtWriter, FdtWriterResult as Written};
 
 use crate::image::{DEVICE_TREE_BYTES, Place};
 use crate::machine::{
-    GICC_BASE, GICC_BYTES, GICD_BASE, GICD_BYTES, GICR_BASE, GICR_BYTES, MAX_VCPUS, RAM_BASE,
-    TIMER_PPIS, UART_BASE, UART_BYTES, UART_CLOCK_HZ, UART_SPI, VIRTIO_BYTES, VIRTIO_SLOTS,
-    VIRTIO_SPI, virtio_base,
+    GICC_BASE, GICC_BYTES, GICD_BASE, GICD_BYTES, GICR_BASE, GICR_BYTES, MAX_VCPUS, PANIC_BASE,
+    PANIC_BYTES, RAM_BASE, TIMER_PPIS, UART_BASE, UART_BYTES, UART_CLOCK_HZ, UART_SPI,
+    VIRTIO_BYTES, VIRTIO_SLOTS, VIRTIO_SPI, WATCHDOG_BYTES, WATCHDOG_CONTROL_BASE,
+    WATCHDOG_REFRESH_BASE, WATCHDOG_SPI, virtio_base,
 };
 
 /// Handles of nodes that others refer to; QEMU's numbers start here, too.
@@ -138,9 +139,9 @@ pub fn build(guest: &Description<'_>) -> Result<Vec<u8>, FdtError> {
     texts(
         &mut fdt,
         "compatible",
-        &["hearth,guest-1", "linux,dummy-virt"],
+        &["hearth,guest-2", "linux,dummy-virt"],
     )?;
-    fdt.property_string("model", "Hearth guest machine, version 1")?;
+    fdt.property_string("model", "Hearth guest machine, version 2")?;
     fdt.property_u32("interrupt-parent", GIC)?;
     fdt.property_null("dma-coherent")?;
 
@@ -167,6 +168,7 @@ pub fn build(guest: &Description<'_>) -> Result<Vec<u8>, FdtError> {
     timer(&mut fdt, guest)?;
     gic(&mut fdt, guest)?;
     uart(&mut fdt)?;
+    life_signs(&mut fdt)?;
     for &slot in guest.virtio {
         virtio(&mut fdt, slot)?;
     }
@@ -288,6 +290,25 @@ fn uart(fdt: &mut FdtWriter) -> Written<()> {
         fdt.property_array_u32("interrupts", &[SHARED, UART_SPI, LEVEL_HIGH])?;
         fdt.property_array_u32("clocks", &[CLOCK, CLOCK])?;
         texts(fdt, "clock-names", &["uartclk", "apb_pclk"])
+    })
+}
+
+/// The watchdog (watchdog/arm,sbsa-gwdt.yaml) and the register that takes a notice of a panic (misc/pvpanic-mmio).
+fn life_signs(fdt: &mut FdtWriter) -> Written<()> {
+    leaf(fdt, &format!("watchdog@{WATCHDOG_CONTROL_BASE:x}"), |fdt| {
+        fdt.property_string("compatible", "arm,sbsa-gwdt")?;
+        let frames = [
+            WATCHDOG_CONTROL_BASE,
+            WATCHDOG_BYTES,
+            WATCHDOG_REFRESH_BASE,
+            WATCHDOG_BYTES,
+        ];
+        fdt.property_array_u64("reg", &frames)?;
+        fdt.property_array_u32("interrupts", &[SHARED, WATCHDOG_SPI, LEVEL_HIGH])
+    })?;
+    leaf(fdt, &format!("pvpanic@{PANIC_BASE:x}"), |fdt| {
+        fdt.property_string("compatible", "qemu,pvpanic-mmio")?;
+        fdt.property_array_u64("reg", &[PANIC_BASE, PANIC_BYTES])
     })
 }
 

@@ -64,6 +64,8 @@ pub trait Host {
     fn turn_on(&self, guest: usize, vcpu: usize);
     /// This core must leave its guest at `deadline` (physical counter) at the latest, or need not on the guest's account.
     fn set_deadline(&self, deadline: Option<u64>);
+    /// A guest's watchdog is due earlier than when it was looked at last.
+    fn watch(&self, guest: usize);
     /// The loaded vCPU of a guest met a fault in the guest's RAM: its stage 2 and its log of written pages see to it.
     fn memory_fault(&self, guest: usize, fault: Fault) -> dirty::Found;
     /// A guest's console.

@@ -23,3 +23,6 @@ impl RelaxStrategy for Yield {
 
 /// A spin lock. EL2 runs with interrupts masked, so that whoever holds one goes on and lets go soon.
 pub type Mutex<T> = spin::mutex::Mutex<T, Yield>;
+
+/// What holds a [`Mutex`].
+pub type MutexGuard<'a, T> = spin::mutex::MutexGuard<'a, T, Yield>;

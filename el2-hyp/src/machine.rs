@@ -1,10 +1,10 @@
-//! The guest machine's contract: what is where, and which interrupt it has. Version 1.
+//! The guest machine's contract: what is where, and which interrupt it has. Version 2.
 //!
 //! It is as close to QEMU's `virt` as what is there allows, so that images made for that run. Interrupt
 //! numbers are given as the device tree counts them, from 0 within their kind; [`intid`] makes them the GIC's.
 
 /// The contract's version.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Start of memory. Aligned to 1 GiB.
 pub const RAM_BASE: u64 = 0x4000_0000;
@@ -30,6 +30,20 @@ pub const UART_BYTES: u64 = 0x1000;
 pub const UART_SPI: u32 = 1;
 /// The console's clock, Hz; nothing depends on it but the divisors that a guest computes.
 pub const UART_CLOCK_HZ: u32 = 24_000_000;
+
+/// The watchdog's refresh frame.
+pub const WATCHDOG_REFRESH_BASE: u64 = 0x0905_0000;
+/// The watchdog's control frame.
+pub const WATCHDOG_CONTROL_BASE: u64 = 0x0905_1000;
+/// Bytes of each of the watchdog's frames.
+pub const WATCHDOG_BYTES: u64 = 0x1000;
+/// The shared interrupt of the watchdog's first signal.
+pub const WATCHDOG_SPI: u32 = 2;
+
+/// Where a guest tells that it panics.
+pub const PANIC_BASE: u64 = 0x0906_0000;
+/// Bytes of that register.
+pub const PANIC_BYTES: u64 = 2;
 
 /// The first virtio-mmio slot.
 pub const VIRTIO_BASE: u64 = 0x0a00_0000;
@@ -73,6 +87,9 @@ const _: () = assert!(
     GICD_BASE + GICD_BYTES <= GICC_BASE
         && GICC_BASE + GICC_BYTES <= GICR_BASE
         && GICR_BASE + GICR_BYTES * MAX_VCPUS as u64 <= UART_BASE
-        && UART_BASE + UART_BYTES <= VIRTIO_BASE
+        && UART_BASE + UART_BYTES <= WATCHDOG_REFRESH_BASE
+        && WATCHDOG_REFRESH_BASE + WATCHDOG_BYTES <= WATCHDOG_CONTROL_BASE
+        && WATCHDOG_CONTROL_BASE + WATCHDOG_BYTES <= PANIC_BASE
+        && PANIC_BASE + PANIC_BYTES <= VIRTIO_BASE
         && virtio_base(VIRTIO_SLOTS) <= RAM_BASE
 );

@@ -7,7 +7,6 @@ use alloc::boxed::Box;
 
 use cluster_proto::package::{GuestView, Package};
 use el2_hyp::gate::{Authority, Ticks};
-use el2_hyp::guest::Stop;
 use el2_hyp::lock::Mutex;
 
 use crate::guests::{self, MakeError, News, Slot};
@@ -53,7 +52,7 @@ fn start(view: Box<GuestView<'static>>) {
 pub fn serve() {
     while let Some((id, news)) = guests::take_news() {
         match news {
-            News::Ended(Stop::Reset) => guests::start(id),
+            News::Ended(stop) if stop.is_reset() => guests::start(id),
             News::Destroyed => {
                 let next = NEXT.lock()[id].take();
                 if let Some(view) = next {

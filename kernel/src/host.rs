@@ -269,6 +269,10 @@ impl Host for CoreHost {
         }
     }
 
+    fn watch(&self, guest: usize) {
+        guests::watch(guest);
+    }
+
     fn memory_fault(&self, guest: usize, fault: Fault) -> dirty::Found {
         guests::memory_fault(guest, fault)
     }

@@ -2,3 +2,4 @@
 
 pub mod pl011;
 pub mod virtio;
+pub mod watchdog;

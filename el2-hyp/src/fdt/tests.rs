@@ -91,6 +91,20 @@ fn the_console_is_where_chosen_says() {
 }
 
 #[test]
+fn signs_of_life_have_their_places() {
+    let bytes = build(&guest(GuestGic::V3)).unwrap();
+    let fdt = Fdt::new(&bytes).unwrap();
+    let watchdog = fdt.find_node("/watchdog@9051000").unwrap();
+    assert_eq!(text(&watchdog, "compatible"), "arm,sbsa-gwdt");
+    // The control frame is the first.
+    let frames = [0, 0x905_1000, 0, 0x1000, 0, 0x905_0000, 0, 0x1000];
+    assert_eq!(words(&watchdog, "reg"), frames);
+    assert_eq!(words(&watchdog, "interrupts"), [0, 2, 4]);
+    let notice = fdt.find_node("/pvpanic@9060000").unwrap();
+    assert_eq!(words(&notice, "reg"), [0, 0x906_0000, 0, 2]);
+}
+
+#[test]
 fn initrd_seeds_and_devices_appear_where_given() {
     let seeds = Some(Seeds {
         kaslr: 0x1122_3344_5566_7788,

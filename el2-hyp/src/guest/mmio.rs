@@ -3,9 +3,10 @@
 use crate::addr::Ipa;
 use crate::arch::lists::Lists;
 use crate::arch::timer::VirtualTimer;
+use crate::device::watchdog;
 use crate::exit::Width;
-use crate::guest::Guest;
 use crate::guest::devices::Access;
+use crate::guest::{Guest, signs};
 use crate::host::Host;
 use crate::machine;
 use crate::vgic::{Frame, Intid, ListRegisters, VcpuId, VcpuMask, Vgic};
@@ -25,7 +26,7 @@ const VIRTIO_MAGIC: u64 = 0x7472_6976;
 const VIRTIO_VERSION: u64 = 2;
 
 /// A shared line is no vCPU's own.
-const ANY: VcpuId = VcpuId::new(0).expect("there is a first vCPU");
+pub(super) const ANY: VcpuId = VcpuId::new(0).expect("there is a first vCPU");
 
 /// A place that answers.
 enum Place {
@@ -33,6 +34,8 @@ enum Place {
     Deactivate,
     Uart(u64),
     Slot(usize, u64),
+    Watchdog(watchdog::Frame, u64),
+    PanicNotice(u64),
 }
 
 /// What answers at an address; what is asked most comes first.
@@ -56,12 +59,19 @@ fn place(ipa: Ipa, v3: bool) -> Option<Place> {
         return Some(Place::Deactivate);
     }
     let slots = machine::VIRTIO_BYTES * u64::from(machine::VIRTIO_SLOTS);
-    within(machine::VIRTIO_BASE, slots).map(|offset| {
-        Place::Slot(
-            (offset / machine::VIRTIO_BYTES) as usize,
-            offset % machine::VIRTIO_BYTES,
-        )
-    })
+    if let Some(offset) = within(machine::VIRTIO_BASE, slots) {
+        let slot = (offset / machine::VIRTIO_BYTES) as usize;
+        return Some(Place::Slot(slot, offset % machine::VIRTIO_BYTES));
+    }
+    for (base, frame) in [
+        (machine::WATCHDOG_REFRESH_BASE, watchdog::Frame::Refresh),
+        (machine::WATCHDOG_CONTROL_BASE, watchdog::Frame::Control),
+    ] {
+        if let Some(offset) = within(base, machine::WATCHDOG_BYTES) {
+            return Some(Place::Watchdog(frame, offset));
+        }
+    }
+    within(machine::PANIC_BASE, machine::PANIC_BYTES).map(Place::PanicNotice)
 }
 
 /// Nothing answers at that address.
@@ -133,6 +143,8 @@ impl Guest {
                 4 => VIRTIO_VERSION,
                 _ => 0,
             }),
+            Place::Watchdog(frame, offset) => Ok(self.watchdog_read((frame, offset), width)),
+            Place::PanicNotice(offset) => Ok(signs::read_panic_register(offset)),
         }
     }
 
@@ -167,6 +179,10 @@ impl Guest {
                 return Ok(self.slot_write(host, slot, (offset, width, value)));
             }
             Place::Slot(..) => {}
+            Place::Watchdog(frame, offset) => {
+                self.watchdog_write(host, (frame, offset), width, value);
+            }
+            Place::PanicNotice(offset) => self.notice_panic(host, offset, value),
         }
         Ok(Access::Done)
     }

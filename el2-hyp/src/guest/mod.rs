@@ -2,9 +2,10 @@
 //!
 //! - here: what it is made of, and how it begins and ends.
 //! - [`run`]: a vCPU on a core: load, the loop of entries and exits, unload.
-//! - [`record`]: a guest as bytes. - [`traps`]: what each exit means. - [`mmio`]: where its devices are. - [`devices`], [`disks`]: the virtio ones.
+//! - [`record`]: a guest as bytes. - [`traps`]: what each exit means. - [`mmio`]: where its devices are. - [`devices`], [`disks`]: the virtio ones. - [`signs`]: its watchdog
+//!   and its notice of a panic.
 //!
-//! Lock order, first to last: a vCPU's context (held while it is loaded), `power`, `uart` or a virtio device's, `vgic`. Calls of the
+//! Lock order, first to last: a vCPU's context (held while it is loaded), `power`, `uart`, `watchdog` or a virtio device's, `vgic`. Calls of the
 //! [`Host`](crate::host::Host) that kick or wake take locks that are the last of all; none of `power`, `uart` and `vgic` is held over them.
 
 pub mod devices;
@@ -12,6 +13,7 @@ mod disks;
 mod mmio;
 pub mod record;
 mod run;
+mod signs;
 mod traps;
 
 use alloc::boxed::Box;
@@ -24,6 +26,7 @@ use crate::lock::Mutex;
 use crate::addr::Ipa;
 use crate::arch::lists::Interface;
 use crate::device::pl011::Pl011;
+use crate::device::watchdog::Watchdog;
 use crate::idregs::IdRegisters;
 use crate::memory::GuestMemory;
 use crate::psci::{Entry, Power};
@@ -32,6 +35,7 @@ use crate::vgic::{ConfigError, Intid, MappedInterrupt, Version, Vgic};
 
 pub use devices::Device;
 pub use run::Leave;
+pub use signs::Watch;
 
 /// Why a guest stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,10 @@ pub enum Stop {
         /// Where.
         pc: u64,
     },
+    /// It did not refresh its watchdog.
+    Watchdog,
+    /// It told that it panics.
+    Panic,
     /// A physical system error came while it ran.
     SystemError {
         /// Which vCPU.
@@ -60,12 +68,21 @@ pub enum Stop {
     },
 }
 
+impl Stop {
+    /// Whether a machine of its own would begin anew after this.
+    pub const fn is_reset(self) -> bool {
+        matches!(self, Self::Reset | Self::Watchdog | Self::Panic)
+    }
+}
+
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PowerOff => write!(f, "it turned itself off"),
             Self::Reset => write!(f, "it asked for a reset"),
             Self::Ended => write!(f, "it was ended"),
+            Self::Watchdog => write!(f, "it did not refresh its watchdog in time"),
+            Self::Panic => write!(f, "it told that it panics"),
             Self::Unexpected { vcpu, esr, pc } => {
                 write!(
                     f,
@@ -136,6 +153,7 @@ pub struct Guest {
     power: Mutex<Power>,
     vgic: Mutex<Vgic>,
     uart: Mutex<Pl011>,
+    watchdog: Mutex<Watchdog>,
     /// What stands in the virtio slots, from the first on.
     devices: Box<[Device]>,
     /// Slots in which a step of work is left over, a bit each.
@@ -190,6 +208,7 @@ impl Guest {
             )),
             vgic: Mutex::new(Vgic::new(version, vcpus, mapped)?),
             uart: Mutex::new(Pl011::new()),
+            watchdog: Mutex::new(Watchdog::new()),
             devices,
             pending: AtomicU32::new(0),
             stalled: AtomicU32::new(0),
@@ -214,6 +233,7 @@ impl Guest {
             },
         );
         *self.uart.lock() = Pl011::new();
+        *self.watchdog.lock() = Watchdog::new();
         self.vgic.lock().reset();
         self.counter_offset
             .store(crate::arch::timer::now(), Ordering::Relaxed);

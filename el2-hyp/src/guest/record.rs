@@ -158,9 +158,9 @@ impl Guest {
         self.devices.iter().map(Device::kind).collect()
     }
 
-    /// How many sections [`write_state`](Self::write_state) writes: the counter, the PL011, the interrupt controller, then vCPUs and devices.
+    /// How many sections [`write_state`](Self::write_state) writes: the counter, the PL011, the interrupt controller, the watchdog, then vCPUs and devices.
     pub fn state_sections(&self) -> usize {
-        3 + self.vcpus.len() + self.devices.len()
+        4 + self.vcpus.len() + self.devices.len()
     }
 
     /// Writes section `step` of what the guest is besides its memory and disks; the bytes of it. The steps are taken from zero up to
@@ -184,14 +184,17 @@ impl Guest {
             2 => writer.section(buffer, Kind::Interrupts, 0, |to| {
                 self.vgic.lock().to_record(to)
             }),
-            step if step < 3 + vcpus => {
-                let index = step - 3;
+            3 => writer.section(buffer, Kind::Watchdog, 0, |to| {
+                self.watchdog.lock().to_record(to)
+            }),
+            step if step < 4 + vcpus => {
+                let index = step - 4;
                 let power = self.power.lock().state(index);
                 let context = self.vcpus[index].context.lock();
                 let state = context.state(power, self.aarch32());
                 writer.section(buffer, Kind::Vcpu, index as u16, |to| state.to_record(to))
             }
-            step => return self.write_device(step - 3 - vcpus, writer, buffer),
+            step => return self.write_device(step - 4 - vcpus, writer, buffer),
         };
         Ok(written?)
     }
@@ -280,6 +283,8 @@ impl Guest {
         }
         *self.vgic.lock() = *parts.vgic;
         *self.uart.lock() = *parts.uart;
+        *self.watchdog.lock() = parts.watchdog;
+        self.forgive_watchdog();
         for (own, its) in self.devices.iter().zip(parts.devices) {
             own.adopt(its);
         }

@@ -17,6 +17,7 @@ use super::units::Units;
 use super::vcpu::VcpuState;
 use crate::device::pl011::Pl011;
 use crate::device::virtio::DeviceId;
+use crate::device::watchdog::Watchdog;
 use crate::machine;
 use crate::psci::MAX_VCPUS;
 use crate::vgic::{MappedInterrupt, Vgic};
@@ -86,6 +87,8 @@ pub struct Parts {
     pub vgic: Box<Vgic>,
     /// Its PL011.
     pub uart: Box<Pl011>,
+    /// Its watchdog.
+    pub watchdog: Watchdog,
     /// Its virtio devices.
     pub devices: Vec<Arrived, { machine::VIRTIO_SLOTS as usize }>,
     /// Its virtual count when it stopped.
@@ -102,6 +105,7 @@ pub struct Intake {
     vcpus: [Option<Box<VcpuState>>; MAX_VCPUS],
     vgic: Option<Box<Vgic>>,
     uart: Option<Box<Pl011>>,
+    watchdog: Option<Watchdog>,
     devices: [Option<Arrived>; machine::VIRTIO_SLOTS as usize],
     time: Option<u64>,
     has_backlog: bool,
@@ -118,6 +122,7 @@ impl Intake {
             vcpus: [const { None }; MAX_VCPUS],
             vgic: None,
             uart: None,
+            watchdog: None,
             devices: [const { None }; machine::VIRTIO_SLOTS as usize],
             time: None,
             has_backlog: false,
@@ -210,6 +215,10 @@ impl Intake {
                 let it = whole(section.payload, Pl011::from_record).map_err(malformed)?;
                 self.uart = Some(Box::new(it));
             }
+            Kind::Watchdog if index == 0 && self.watchdog.is_none() => {
+                let it = whole(section.payload, Watchdog::from_record).map_err(malformed)?;
+                self.watchdog = Some(it);
+            }
             Kind::Device => {
                 let (Some(&device), Some(place @ None)) =
                     (header.slots.get(index), self.devices.get_mut(index))
@@ -240,6 +249,7 @@ impl Intake {
             (vcpus.iter().all(Option::is_some), Kind::Vcpu),
             (self.vgic.is_some(), Kind::Interrupts),
             (self.uart.is_some(), Kind::Uart),
+            (self.watchdog.is_some(), Kind::Watchdog),
             (devices.iter().all(Option::is_some), Kind::Device),
             (self.time.is_some(), Kind::Time),
         ] {
@@ -259,8 +269,8 @@ impl Intake {
             return Err(Error::Missing(Kind::End));
         }
         self.is_complete()?;
-        let (Some(header), Some(vgic), Some(uart), Some(time)) =
-            (self.header, self.vgic, self.uart, self.time)
+        let (Some(header), Some(vgic), Some(uart), Some(watchdog), Some(time)) =
+            (self.header, self.vgic, self.uart, self.watchdog, self.time)
         else {
             return Err(Error::Missing(Kind::End));
         };
@@ -269,6 +279,7 @@ impl Intake {
             vcpus: self.vcpus.into_iter().flatten().collect(),
             vgic,
             uart,
+            watchdog,
             devices: self.devices.into_iter().flatten().collect(),
             time,
             since,

@@ -61,6 +61,8 @@ kinds! {
     Backlog = 9,
     /// Nothing follows. The last section, once.
     End = 10,
+    /// The watchdog.
+    Watchdog = 11,
 }
 
 /// What is wrong with a section, before anybody has looked what is in it.

@@ -18,6 +18,7 @@ use crate::device::virtio::console::Console;
 use crate::device::virtio::entropy::Entropy;
 use crate::device::virtio::signals::Signals;
 use crate::device::virtio::testing::Ram;
+use crate::device::watchdog::Watchdog;
 use crate::vgic::{Intid, MappedInterrupt, Version, Vgic};
 
 const MAPPED: MappedInterrupt = MappedInterrupt {
@@ -85,6 +86,7 @@ impl Record {
                 self.add(kind, index, |to| vgic.to_record(to));
             }
             Kind::Uart => self.add(kind, index, |to| Pl011::new().to_record(to)),
+            Kind::Watchdog => self.add(kind, index, |to| Watchdog::new().to_record(to)),
             Kind::Device => self.add(kind, index, |to| {
                 let device = SLOTS[usize::from(index) % 2];
                 device::begin(device, &Signals::new(), to);
@@ -108,10 +110,11 @@ impl Record {
     }
 }
 
-const WHOLE: [(Kind, u16); 10] = [
+const WHOLE: [(Kind, u16); 11] = [
     (Kind::Header, 0),
     (Kind::Time, 0),
     (Kind::Uart, 0),
+    (Kind::Watchdog, 0),
     (Kind::Interrupts, 0),
     (Kind::Vcpu, 0),
     (Kind::Vcpu, 1),
@@ -168,6 +171,7 @@ fn a_record_comes_back_and_looks_like_this() {
         again.add(Kind::Header, 0, |to| parts.header.to_record(to));
         again.add(Kind::Time, 0, |to| to.u64(parts.time));
         again.add(Kind::Uart, 0, |to| parts.uart.to_record(to));
+        again.add(Kind::Watchdog, 0, |to| parts.watchdog.to_record(to));
         again.add(Kind::Interrupts, 0, |to| parts.vgic.to_record(to));
         for (index, vcpu) in parts.vcpus.iter().enumerate() {
             again.add(Kind::Vcpu, index as u16, |to| vcpu.to_record(to));

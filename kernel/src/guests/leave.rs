@@ -1,4 +1,4 @@
-//! What core 0 does for guests over time: one that is destroyed is taken apart, one that has come is made known to the network.
+//! What core 0 does for guests over time: one that is destroyed is taken apart, one that has come is made known to the network, one that has a watchdog is watched.
 //!
 //! **Taking apart.** First the board's disk has to be done with the guest's memory. Then its ports and its place on the console are taken away and it is withdrawn, so that no
 //! core finds it; the cores are asked to pass. When each has, nobody has it in hand: its translations leave the TLBs, and its memory goes back in parts.
@@ -11,10 +11,12 @@ use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use alloc::boxed::Box;
 use el2_hyp::arch::timer;
 use el2_hyp::frame::{self, Frame, Mac};
+use el2_hyp::guest::{Stop, Watch};
 use el2_hyp::host::Network as _;
+use el2_hyp::lock::MutexGuard;
 use el2_hyp::published::Withdrawn;
 
-use super::life::{Life, Stage};
+use super::life::{self, Life, Stage};
 use super::make::Last;
 use super::{PLACES, Slot, find};
 use crate::assemble::Holdings;
@@ -90,6 +92,11 @@ pub(super) fn begin_announcing(id: usize, life: &mut Life) {
     call(id);
 }
 
+/// Looks at a guest's watchdog from now on.
+pub fn watch(id: usize) {
+    call(id);
+}
+
 /// Core 0 does what is due, in short. It has no guest in hand but one that it runs or places.
 pub fn tend(host: &CoreHost) {
     DUE.store(u64::MAX, Ordering::SeqCst);
@@ -113,17 +120,15 @@ fn tend_place(host: &CoreHost, id: usize) -> Option<u64> {
         Stage::Leaving(leaving) => leaving,
         stage => {
             life.stage = stage;
-            let next = life.announcing.due()?;
-            if next > timer::now() {
-                return Some(next);
-            }
-            life.announcing.next += 1;
-            let (speaks, next) = (life.is_lively(), life.announcing.due());
-            drop(life);
-            if speaks && let Some(slot) = find(id) {
-                send_announcements(host, slot);
-            }
-            return next;
+            let slot = find(id)?;
+            // One that is kept from running shows no signs of life. It is looked at again when it goes on.
+            let watched = if life.is_lively() {
+                look_at_watchdog(host, slot, &mut life)
+            } else {
+                None
+            };
+            let announced = announce_when_due(host, slot, life);
+            return [watched, announced].into_iter().flatten().min();
         }
     };
     if life.copied {
@@ -142,6 +147,37 @@ fn tend_place(host: &CoreHost, id: usize) -> Option<u64> {
             None
         }
     }
+}
+
+/// When a guest's watchdog is to be looked at again, if it is on.
+fn look_at_watchdog(host: &CoreHost, slot: &'static Slot, life: &mut Life) -> Option<u64> {
+    match slot.guest.look_at_watchdog(host) {
+        Watch::Off => None,
+        Watch::Until(due) => Some(due),
+        Watch::Over => {
+            life::end_running(host, slot, life, Stop::Watchdog);
+            None
+        }
+    }
+}
+
+/// Announces a guest if that is due; when next.
+fn announce_when_due(
+    host: &CoreHost,
+    slot: &'static Slot,
+    mut life: MutexGuard<'_, Life>,
+) -> Option<u64> {
+    let next = life.announcing.due()?;
+    if next > timer::now() {
+        return Some(next);
+    }
+    life.announcing.next += 1;
+    let (speaks, next) = (life.is_lively(), life.announcing.due());
+    drop(life);
+    if speaks {
+        send_announcements(host, slot);
+    }
+    next
 }
 
 /// Goes on with taking a guest apart, by as much as can be done at once.

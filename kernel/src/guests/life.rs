@@ -295,6 +295,7 @@ fn release(id: usize, note: impl FnOnce(&Slot, &mut Life)) {
         return;
     }
     if was_held {
+        slot.guest.forgive_watchdog();
         slot.guest.set_frozen(false);
         queue::release(id);
     }
@@ -346,15 +347,18 @@ fn stop(host: &CoreHost, slot: &'static Slot, life: &mut Life) {
     match life.stage {
         Stage::Waiting => life.stopped(Stop::Ended),
         Stage::Placing => life.abandoned = true,
-        Stage::Running => {
-            slot.guest.end(host, Stop::Ended);
-            // None of its vCPUs enters the guest again; each must come to a core to leave.
-            let_go(slot, life);
-            // They may all be off already, and then none comes.
-            settle_if_off(slot, life);
-        }
+        Stage::Running => end_running(host, slot, life, Stop::Ended),
         Stage::Free | Stage::Made | Stage::Arriving | Stage::Stopped | Stage::Leaving(_) => {}
     }
+}
+
+/// Makes a guest stop that runs.
+pub(super) fn end_running(host: &CoreHost, slot: &'static Slot, life: &mut Life, reason: Stop) {
+    slot.guest.end(host, reason);
+    // None of its vCPUs enters the guest again; each must come to a core to leave.
+    let_go(slot, life);
+    // They may all be off already, and then none comes.
+    settle_if_off(slot, life);
 }
 
 /// A vCPU of a guest that is to stop has left its core; perhaps it was the last.

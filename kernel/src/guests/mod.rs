@@ -37,7 +37,7 @@ use crate::console::{self, Mode};
 use crate::queue::MAX_BOARD_GUESTS;
 use crate::{info, warn};
 
-pub use leave::{next_due, tend};
+pub use leave::{next_due, tend, watch};
 pub use life::{
     News, destroy, finish, freeze, go_on_after_move, has_news, is_at_rest, is_frozen, is_running,
     resume, start, stop_for_move, take_news,

@@ -8,7 +8,7 @@
 //! cores are divided, `psci` and `gic` check their subject against the specification, `drivers` runs the board's own drivers,
 //! `io` loads a card and a disk to be measured, `echo` answers what comes, `answer` numbers its answers, `flood` sends what nobody wants, `virtio_attack` breaks the rules of
 //! every virtio device, `dirty` rewrites its memory, `rings` counts what the device's side of a queue costs, `disks` that of a disk, `frames` what the
-//! network does. `build` makes the binaries; `baseline` runs them all
+//! network does, `watchdog` shows no sign of life. `build` makes the binaries; `baseline` runs them all
 //! without a hypervisor. Each program's own front page has its parameters and its output.
 //!
 //! How a guest tells what it found: lines on its console, the first word being the kind.

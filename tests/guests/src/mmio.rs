@@ -20,6 +20,16 @@ pub fn write32(address: usize, value: u32) {
     };
 }
 
+/// Reads an 8-bit register.
+pub fn read8(address: usize) -> u8 {
+    let value: u32;
+    // SAFETY: addresses are of devices, which hold no Rust object; a fault is caught by the vectors.
+    unsafe {
+        core::arch::asm!("ldrb {0:w}, [{1}]", out(reg) value, in(reg) address, options(nostack))
+    };
+    value as u8
+}
+
 /// Writes an 8-bit register.
 pub fn write8(address: usize, value: u8) {
     // SAFETY: addresses are of devices, which hold no Rust object; a fault is caught by the vectors.

@@ -57,6 +57,14 @@ impl Guest {
         guest.image(&paths::material(image))
     }
 
+    /// Debian with a network card, which serves HTTP on it (see `scripts/lib/web-init`).
+    pub fn debian_web(name: &str) -> Self {
+        let mut guest = Self::debian(name, 1, "");
+        guest.initrd = Some(paths::material("initramfs-web.cpio.gz"));
+        guest.command_line = "console=ttyAMA0 quiet hearth.ip=10.7.0.11/24".into();
+        guest.card()
+    }
+
     /// Under this name instead.
     pub fn named(mut self, name: &str) -> Self {
         self.name = name.into();
