@@ -248,7 +248,7 @@ choice! {
         StartFailed = 9,
         /// It ended by itself against its wanted state.
         Crashed = 10,
-        /// It no longer answers.
+        /// It showed no sign of life: its watchdog ended it.
         Hung = 11,
         /// It wrote to its memory faster than the memory could be copied.
         NotConverged = 12,

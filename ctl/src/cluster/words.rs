@@ -35,7 +35,7 @@ pub fn reason(reason: Reason) -> &'static str {
         Reason::Displaced => "a guest of higher priority needed the room",
         Reason::StartFailed => "the board could not start it",
         Reason::Crashed => "it ended by itself",
-        Reason::Hung => "it no longer answered",
+        Reason::Hung => "it hung, and its watchdog ended it",
         Reason::NotConverged => "it wrote to its memory faster than that could be copied",
         Reason::DestinationRefused => "the other board would not take it",
         Reason::DestinationLost => "the other board left the cluster or no longer answered",

@@ -200,8 +200,13 @@ impl Guest {
         let Device::Console(signals, console) = &self.devices[slot] else {
             return;
         };
+        let mut console = console.lock();
+        if self.put_off(host, slot) {
+            return;
+        }
         let sink = &mut host.console(self.id);
-        let served = console.lock().notify(queue, &self.memory, signals, sink);
+        let served = console.notify(queue, &self.memory, signals, sink);
+        drop(console);
         match served {
             Served::Rest => {}
             Served::More => self.defer(host, slot),
@@ -222,6 +227,9 @@ impl Guest {
             return;
         };
         let (device, generator) = &mut *entropy.lock();
+        if self.put_off(host, slot) {
+            return;
+        }
         let fill = |bytes: &mut [u8]| generator.fill(bytes);
         if device.notify(queue, &self.memory, signals, fill) != Served::Rest {
             self.defer(host, slot);
@@ -232,9 +240,6 @@ impl Guest {
     /// The board's line has room again: consoles that waited for it go on.
     pub fn resume_consoles<H: Host>(&self, host: &H) {
         let mut left = self.unheard.swap(0, Ordering::AcqRel);
-        if self.put_off(host, left) {
-            return;
-        }
         while left != 0 {
             let slot = left.trailing_zeros() as usize;
             left &= left - 1;
@@ -281,8 +286,11 @@ impl Guest {
 
     /// Forwards a step's worth of what a card has to send.
     fn serve_transmit<H: Host>(&self, host: &H, slot: usize, card: &Card) {
-        let network = host.network();
         let mut transmit = card.transmit.lock();
+        if self.put_off(host, slot) {
+            return;
+        }
+        let network = host.network();
         let served = transmit.serve(&self.memory, STEP as usize, |frame| {
             match network.forward(card.port, frame) {
                 Forwarded::Done => Sent::Done,
@@ -311,22 +319,20 @@ impl Guest {
 
     /// There is room for frames of a card that waited.
     pub fn resume_transmit<H: Host>(&self, host: &H, slot: usize) {
-        if let Some(Device::Network(card)) = self.devices.get(slot)
-            && !self.put_off(host, 1 << slot)
-        {
+        if let Some(Device::Network(card)) = self.devices.get(slot) {
             self.serve_transmit(host, slot, card);
         }
     }
 
-    /// Whether the guest is to do nothing now. Then what the slots `slots` would go on with is left to its vCPUs, for when they run again.
-    pub(super) fn put_off<H: Host>(&self, host: &H, slots: u32) -> bool {
+    /// Whether the guest is to do nothing now. Then what the device in a slot would go on with is left to its vCPUs, for when they run again.
+    ///
+    /// The device's lock is held, so that a device does nothing any more when the guest is frozen and its lock was free once ([`set_still`](Self::set_still)).
+    pub(super) fn put_off<H: Host>(&self, host: &H, slot: usize) -> bool {
         if !self.is_frozen() && !self.is_stopping() {
             return false;
         }
-        if slots != 0 {
-            self.pending.fetch_or(slots, Ordering::AcqRel);
-            self.tell(host, VcpuMask::first(self.vcpus.len()));
-        }
+        self.pending.fetch_or(1 << slot, Ordering::AcqRel);
+        self.tell(host, VcpuMask::first(self.vcpus.len()));
         true
     }
 

@@ -19,6 +19,9 @@ impl Guest {
         block: &mut Block<'static>,
         signals: &Signals,
     ) {
+        if self.put_off(host, slot) {
+            return;
+        }
         let mut disk = host.disk(self.id, slot);
         let served = block.serve(&self.memory, signals, &mut disk, STEP);
         drop(disk);
@@ -58,9 +61,6 @@ impl Guest {
     /// The board's disk has room again: devices that waited for it go on.
     pub fn resume_disks<H: Host>(&self, host: &H) {
         let mut left = self.stalled.swap(0, Ordering::AcqRel);
-        if self.put_off(host, left) {
-            return;
-        }
         while left != 0 {
             let slot = left.trailing_zeros() as usize;
             left &= left - 1;

@@ -301,12 +301,19 @@ impl Guest {
         crate::arch::maintenance::invalidate_guest(self.vttbr);
     }
 
-    /// Says whether its cards take no frames for now: a frame between the last of its pages and its cards' queues would be in the one and not in the other.
+    /// Says whether its devices do nothing for now, not even take frames: what they did between the last of its pages and their queues would be in the one and not
+    /// in the other. The guest is frozen, or goes on: a core that is still serving a device has its lock, and one that comes later finds the guest frozen.
     pub fn set_still(&self, is_still: bool) {
         for device in &self.devices {
-            if let Device::Network(card) = device {
-                let (.., receive) = card.halves();
-                receive.lock().set_still(is_still);
+            match device {
+                Device::Network(card) => {
+                    let (_, transmit, receive) = card.halves();
+                    drop(transmit.lock());
+                    receive.lock().set_still(is_still);
+                }
+                Device::Block(_, block) => drop(block.lock()),
+                Device::Console(_, console) => drop(console.lock()),
+                Device::Entropy(_, entropy) => drop(entropy.lock()),
             }
         }
     }

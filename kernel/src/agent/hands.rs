@@ -144,8 +144,10 @@ impl Hands<'_> {
                     guests::destroy(self.host, place);
                 }
                 News::Ended(stop) => {
-                    if stop != Stop::Ended {
-                        copy.reason = Reason::Crashed;
+                    match stop {
+                        Stop::Ended => {}
+                        Stop::Watchdog => copy.reason = Reason::Hung,
+                        _ => copy.reason = Reason::Crashed,
                     }
                     guests::destroy(self.host, place);
                 }
