@@ -13,7 +13,7 @@ use el2_hyp::record::MAX_SECTION;
 
 use super::lanes::{self, Pause};
 use super::receiver::{Receiver, Refused};
-use super::room;
+use super::{progress, room};
 use crate::guests::{self, Slot};
 use crate::host::CoreHost;
 use crate::{net, warn};
@@ -120,6 +120,7 @@ impl Arrival {
                 let parts = self.receiver.finish(slot)?;
                 maintenance::invalidate_instructions();
                 lanes::put_whole(self.place, self.key.name(), parts);
+                progress::is_whole(self.key.name());
                 self.verdict = Verdict::Whole;
             }
             Ok(())

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use cluster_proto::service::progress::{Progress, Step as Told};
 use el2_hyp::addr::PAGE_SIZE;
 use el2_hyp::arch::timer;
 use el2_hyp::memory::dirty::PAGES_PER_WORD;
@@ -11,6 +12,7 @@ use el2_hyp::record::{Kind, NoRoom, Writer};
 use el2_hyp::stage2::dirty::HARVEST_WORDS;
 
 use super::log::{Log, NoTables};
+use super::progress::shortened;
 use crate::guests::{self, Slot};
 use crate::net::microseconds;
 use crate::{console, info, queue};
@@ -138,7 +140,11 @@ pub struct Sender {
     taken: (usize, [u64; HARVEST_WORDS]),
     /// Bytes that went in this round, and those of them that were disks'.
     round: (u64, u64),
+    /// Bytes that the round has to send, as was known when it began, and those of its pages that were not looked at yet.
+    due: (u64, u64),
     round_began: u64,
+    /// What the hand-over takes, by estimate, where the guest may not be still for longer than was said, microseconds.
+    hand_over: u64,
     /// It is held still by us.
     is_still: bool,
     /// Percent of its speed that we leave it.
@@ -156,7 +162,9 @@ impl Sender {
             precopy: Precopy::new(limits),
             taken: (0, [0; HARVEST_WORDS]),
             round: (0, 0),
+            due: (0, 0),
             round_began: 0,
+            hand_over: 0,
             is_still: false,
             speed: FULL,
             report: Report {
@@ -169,6 +177,39 @@ impl Sender {
     /// How it went so far.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// Tells how it goes.
+    pub fn tell(&self, progress: &mut Progress) {
+        let took = microseconds(timer::now() - self.round_began);
+        let (due, left) = self.due;
+        progress.step = if self.is_still {
+            Told::Stopped
+        } else {
+            Told::Copies
+        };
+        progress.rounds = self.report.rounds;
+        progress.sent = self.report.sent;
+        progress.left = left;
+        progress.rate = self.round.0.saturating_mul(1_000_000) / took.max(1);
+        progress.left_ms = match due - left {
+            0 => Progress::UNKNOWN,
+            done => shortened(left.saturating_mul(took / 1000) / done),
+        };
+        progress.speed = self.speed;
+        if let Some(stop) = self.report.still_at.checked_sub(self.report.frozen_at) {
+            progress.stop_us = shortened(microseconds(stop));
+        }
+    }
+
+    /// The hand-over takes so long, by estimate, and counts as a part of the stop from now on, microseconds.
+    pub fn hands_over_in(&mut self, took: u64) {
+        self.hand_over = took;
+    }
+
+    /// How long the guest has been at rest, microseconds.
+    pub fn rests(&self) -> u64 {
+        microseconds(timer::now() - self.report.still_at)
     }
 
     /// The receiver has begun to take the guest: how fast that goes is measured from now on.
@@ -194,6 +235,9 @@ impl Sender {
         match self.phase {
             Phase::Logging => {
                 if self.log.begin(slot).map_err(Stopped::NoTables)? {
+                    let log = guest.memory.dirty();
+                    let due = log.count(0..log.words()) * PAGE_BYTES;
+                    self.due = (due, due);
                     self.phase = Phase::Header;
                 }
             }
@@ -287,7 +331,8 @@ impl Sender {
         }
         *first = word;
         let taken = &mut words[..count];
-        stage2.lock().harvest(log, word, taken, &mut tlb);
+        let pages = stage2.lock().harvest(log, word, taken, &mut tlb);
+        self.due.1 = self.due.1.saturating_sub(u64::from(pages) * PAGE_BYTES);
         self.phase = Phase::Pages(word + count);
         Ok(Step::More)
     }
@@ -329,13 +374,14 @@ impl Sender {
                 + if self.report.rounds == 0 { 0 } else { disks },
         };
         self.report.rounds += 1;
+        self.due = (round.left, round.left);
         info!(
             "guest {}: round {}: {} bytes in {} us, {} left",
             slot.guest.name, self.report.rounds, round.sent, round.took, round.left
         );
         let stop = Stop {
             state: STATE_BYTES * slot.guest.state_sections() as u64,
-            fixed: STOP_US,
+            fixed: STOP_US + self.hand_over,
         };
         self.phase = Phase::Pages(0);
         match self.precopy.round(round, stop) {
