@@ -25,7 +25,7 @@ use crate::guests::{self, News};
 use crate::host::CoreHost;
 use crate::images::Images;
 use crate::moving::lanes::{self, End};
-use crate::moving::{Arrival, Departure, limits, progress};
+use crate::moving::{Arrival, Departure, hold, limits, progress};
 use crate::net::Network;
 use crate::net::ports::View;
 use crate::queue::{self, MAX_BOARD_GUESTS};
@@ -146,6 +146,11 @@ impl Hands<'_> {
             let (leave, _) = lanes::count();
             if leave >= lanes::MAX_DEPARTURES {
                 return;
+            }
+            let slot = guests::find(place);
+            let held = slot.and_then(|slot| hold::waits(hold::Step::Ordered, &slot.guest.name));
+            if held.is_some() {
+                continue;
             }
             copy.ordered = None;
             let (guest, epoch, id) = (copy.guest, copy.epoch, ordered.id);

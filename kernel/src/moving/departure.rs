@@ -19,8 +19,9 @@ use el2_hyp::host::Network as _;
 use el2_hyp::record::MAX_SECTION;
 use el2_hyp::record::precopy::Limits;
 
+use super::hold::{self, Step};
 use super::lanes::{self, Pause};
-use super::sender::{Sender, Step, Stopped};
+use super::sender::{self, Sender, Stopped};
 use super::{progress, room};
 use crate::guests::{self, Slot};
 use crate::host::CoreHost;
@@ -143,6 +144,9 @@ impl Departure {
             self.end();
         }
         self.hear();
+        if let Some(due) = self.held() {
+            return Pause::Until(due);
+        }
         let result = match self.phase {
             Phase::Ending => return self.end_log(),
             Phase::Asking => return Pause::Until(u64::MAX),
@@ -162,6 +166,21 @@ impl Departure {
             self.end();
             Pause::Busy
         })
+    }
+
+    /// Whether it is to wait before what it does next; until when.
+    fn held(&self) -> Option<u64> {
+        let step = match self.phase {
+            Phase::Asking | Phase::Ending => return None,
+            Phase::Sent if self.out.verdict() == Verdict::Whole => Step::Complete,
+            Phase::Sent => Step::Sent,
+            Phase::Sending if !self.is_let_in => match self.sender.report().sent {
+                0 => Step::Knock,
+                _ => return None,
+            },
+            Phase::Sending => self.sender.stands()?,
+        };
+        hold::waits(step, &self.slot().guest.name)
     }
 
     fn hear(&mut self) {
@@ -188,12 +207,12 @@ impl Departure {
             }
             let step = self.sender.step(slot, &mut self.buffer[..]);
             match step.map_err(Failed::Stopped)? {
-                Step::More => return Ok(Pause::Busy),
-                Step::Section(length) => {
+                sender::Step::More => return Ok(Pause::Busy),
+                sender::Step::Section(length) => {
                     self.section = 0..length;
                     self.tell();
                 }
-                Step::End => {
+                sender::Step::End => {
                     self.phase = Phase::Sent;
                     return Ok(Pause::Busy);
                 }
@@ -307,7 +326,10 @@ impl Departure {
     }
 
     fn end_log(&mut self) -> Pause {
-        if matches!(self.sender.step(self.slot(), &mut []), Ok(Step::More)) {
+        if matches!(
+            self.sender.step(self.slot(), &mut []),
+            Ok(sender::Step::More)
+        ) {
             return Pause::Busy;
         }
         guests::end_copy(self.place);

@@ -2,16 +2,19 @@
 //!
 //! - [`sender`]: a guest becomes a record, section by section, while it runs; then it is stopped for the rest. - [`receiver`]: a record becomes a guest. Neither knows how the bytes
 //!   get from one to the other.
-//! - [`log`]: the log of what it writes. - [`watch`]: how much that is, measured.
+//! - [`log`]: the log of what it writes. - [`watch`]: how much that is, measured. - [`course`]: how a move went over time. - [`packing`]: what it would bring to pack pages. - [`hold`]: moves that wait for who tests them.
 //! - [`within`]: a move from one place of the board to another.
 //! - [`departure`], [`arrival`]: the ends of a move between boards, each on its own. - [`lanes`]: what comes for them, and how they wait for it. - [`progress`]: what they tell.
 //!
 //! **Who works.** Any core that is free for it ([`crate::work`]), in steps of at most a section, between which it runs vCPUs and serves the board.
 
 mod arrival;
+pub mod course;
 mod departure;
+pub mod hold;
 pub mod lanes;
 mod log;
+pub mod packing;
 pub mod progress;
 mod receiver;
 mod sender;

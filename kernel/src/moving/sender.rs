@@ -11,6 +11,8 @@ use el2_hyp::record::precopy::{Limits, Next, Precopy, Round, Stop, Why};
 use el2_hyp::record::{Kind, NoRoom, Writer};
 use el2_hyp::stage2::dirty::HARVEST_WORDS;
 
+use super::course::Course;
+use super::hold;
 use super::log::{Log, NoTables};
 use super::progress::shortened;
 use crate::guests::{self, Slot};
@@ -27,6 +29,8 @@ const STATE_BYTES: u64 = 2048;
 const BACKLOG_AT_ONCE: usize = 256;
 /// What a stop takes whatever is left, by estimate: to bring vCPUs off their cores, and to begin elsewhere.
 const STOP_US: u64 = 1000;
+/// Bytes of the first round after which it is under way.
+const FIRST_BYTES: u64 = 1 << 20;
 /// Percent of its speed that a guest has which nobody slows.
 const FULL: u8 = 100;
 
@@ -143,6 +147,7 @@ pub struct Sender {
     /// Bytes that the round has to send, as was known when it began, and those of its pages that were not looked at yet.
     due: (u64, u64),
     round_began: u64,
+    course: Course,
     /// What the hand-over takes, by estimate, where the guest may not be still for longer than was said, microseconds.
     hand_over: u64,
     /// It is held still by us.
@@ -164,6 +169,7 @@ impl Sender {
             round: (0, 0),
             due: (0, 0),
             round_began: 0,
+            course: Course::new(timer::now()),
             hand_over: 0,
             is_still: false,
             speed: FULL,
@@ -207,6 +213,16 @@ impl Sender {
         self.hand_over = took;
     }
 
+    /// Where it stands in what can be [held](super::hold).
+    pub fn stands(&self) -> Option<hold::Step> {
+        match (self.is_still, self.report.rounds) {
+            (true, _) => (self.report.still_at != 0).then_some(hold::Step::Stopped),
+            (false, 0) if self.report.sent < FIRST_BYTES => Some(hold::Step::LetIn),
+            (false, 0) => Some(hold::Step::First),
+            (false, _) => Some(hold::Step::Later),
+        }
+    }
+
     /// How long the guest has been at rest, microseconds.
     pub fn rests(&self) -> u64 {
         microseconds(timer::now() - self.report.still_at)
@@ -226,6 +242,9 @@ impl Sender {
         if let Step::Section(length) = step {
             self.round.0 += length as u64;
             self.report.sent += length as u64;
+            let log = slot.guest.memory.dirty();
+            self.course
+                .note(self.report.sent, || log.count(0..log.words()));
         }
         Ok(step)
     }
@@ -273,6 +292,8 @@ impl Sender {
             }
             Phase::Ended => {
                 self.report.copied_at = timer::now();
+                self.course.keep(self.report.sent, 0);
+                self.course.publish();
                 return Ok(Step::End);
             }
             Phase::GivingUp => {
@@ -375,6 +396,8 @@ impl Sender {
         };
         self.report.rounds += 1;
         self.due = (round.left, round.left);
+        self.course
+            .keep(self.report.sent, log.count(0..log.words()));
         info!(
             "guest {}: round {}: {} bytes in {} us, {} left",
             slot.guest.name, self.report.rounds, round.sent, round.took, round.left
@@ -389,6 +412,7 @@ impl Sender {
             Next::Never(why) => return Err(Stopped::Diverges(why)),
             Next::Stop(_) => {
                 self.report.frozen_at = timer::now();
+                self.course.stops();
                 guests::stop_for_move(slot.guest.id);
                 // If it goes on here after all, that is at full speed.
                 self.slow(slot, FULL);
