@@ -143,6 +143,12 @@ impl Departure {
         if over && self.phase != Phase::Ending {
             self.end();
         }
+        // What is heard may take it on to the next step.
+        if self.phase == Phase::Sent
+            && let Some(due) = self.held()
+        {
+            return Pause::Until(due);
+        }
         self.hear();
         if let Some(due) = self.held() {
             return Pause::Until(due);
