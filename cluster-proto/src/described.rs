@@ -185,6 +185,7 @@ mod tests {
             votes: true,
             witness: false,
             drained: false,
+            downtime: None,
             disarmed: false,
             incarnation: crate::ids::Incarnation(0),
             tenure: crate::ids::Tenure(0),

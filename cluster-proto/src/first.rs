@@ -122,6 +122,7 @@ fn first_board(board: &manifest::Board, votes: bool) -> Board {
         votes,
         witness: board.witness,
         drained: false,
+        downtime: None,
         disarmed: false,
         incarnation: Incarnation(0),
         tenure: Tenure(0),

@@ -98,5 +98,10 @@ const _: () = {
     assert!(LOG >= 2 * APPEND_ENTRIES);
 };
 
+/// The least and the most that an operator may allow a guest to be still for a move, milliseconds: below, it could not be stopped and begin elsewhere.
+pub const DOWNTIME_MS_MIN: u16 = 2;
+/// See [`DOWNTIME_MS_MIN`].
+pub const DOWNTIME_MS_MAX: u16 = 10_000;
+
 /// The most that a guest's vCPUs may count beside others; 100 is what they do.
 pub const WEIGHT_MAX: u16 = 10_000;

@@ -67,6 +67,7 @@ fn first(ledger: &mut Ledger<4, 8, 8>) {
             votes: true,
             witness: false,
             drained: false,
+            downtime: None,
             disarmed: false,
             incarnation: Incarnation(0),
             tenure: cluster_proto::ids::Tenure(0),

@@ -84,14 +84,26 @@ fn operation() -> impl Strategy<Value = Operation> {
             guest: GuestId(guest),
             wanted: Wanted::Stopped
         }),
-        (board(), any::<bool>()).prop_map(|(board, on)| Operation::Drain { board, on }),
-        any::<bool>().prop_map(|on| Operation::DisarmAll { on }),
-        (any::<u16>(), proptest::option::of(board())).prop_map(|(guest, to)| {
-            Operation::Migrate {
-                guest: GuestId(guest),
-                to,
+        (board(), any::<bool>(), any::<Option<u16>>()).prop_map(|(board, on, downtime)| {
+            Operation::Drain {
+                board,
+                on,
+                downtime,
             }
         }),
+        any::<bool>().prop_map(|on| Operation::DisarmAll { on }),
+        (
+            any::<u16>(),
+            proptest::option::of(board()),
+            any::<Option<u16>>()
+        )
+            .prop_map(|(guest, to, downtime)| {
+                Operation::Migrate {
+                    guest: GuestId(guest),
+                    to,
+                    downtime,
+                }
+            }),
         any::<u16>().prop_map(|guest| Operation::CancelMove {
             guest: GuestId(guest)
         }),

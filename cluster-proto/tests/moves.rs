@@ -9,7 +9,7 @@ use cluster_proto::ledger::types::{
     Board, Capacity, Decree, Denied, Entry, Guest, GuestSpec, Happening, Observation, Operation,
     Origin, Outcome, Phase, Reason, RequestId, Volume, VolumeKind, Wanted,
 };
-use cluster_proto::limits::PAYLOAD;
+use cluster_proto::limits::{DOWNTIME_MS_MAX, DOWNTIME_MS_MIN, PAYLOAD};
 use cluster_proto::placement::{Choice, Verdict, choose, choose_live, verdict, verdict_live, why};
 use cluster_proto::wire::codec::Writer;
 
@@ -30,6 +30,7 @@ impl Scene {
                 votes: true,
                 witness: false,
                 drained: false,
+                downtime: None,
                 disarmed: false,
                 incarnation: Incarnation(1),
                 tenure: Tenure(at as u64 + 1),
@@ -82,7 +83,11 @@ impl Scene {
     }
 
     fn migrate(&mut self, to: Option<BoardId>) -> Outcome {
-        self.order(Operation::Migrate { guest: GUEST, to })
+        self.order(Operation::Migrate {
+            guest: GUEST,
+            to,
+            downtime: None,
+        })
     }
 
     fn run(&mut self, guest: GuestId, board: BoardId) {
@@ -175,10 +180,25 @@ fn an_order_that_cannot_be_says_why() {
     let unknown = Operation::Migrate {
         guest: GuestId(3),
         to: None,
+        downtime: None,
     };
     assert_eq!(scene.order(unknown), refused(Denied::Unknown));
     assert_eq!(scene.migrate(Some(BoardId(3))), refused(Denied::Unknown));
     assert_eq!(scene.migrate(Some(SOURCE)), refused(Denied::AlreadyThere));
+    for downtime in [0, DOWNTIME_MS_MIN - 1, DOWNTIME_MS_MAX + 1] {
+        let order = Operation::Migrate {
+            guest: GUEST,
+            to: None,
+            downtime: Some(downtime),
+        };
+        assert_eq!(scene.order(order), refused(Denied::Invalid));
+        let drain = Operation::Drain {
+            board: SOURCE,
+            on: true,
+            downtime: Some(downtime),
+        };
+        assert_eq!(scene.order(drain), refused(Denied::Invalid));
+    }
     let cancel = Operation::CancelMove { guest: GUEST };
     assert_eq!(scene.order(cancel), refused(Denied::NotMoving));
     scene.fence(DESTINATION);
@@ -410,4 +430,41 @@ fn the_largest_guest_on_its_way_fits_a_page() {
         at = next;
     }
     assert_eq!(copy.guests, scene.0.guests);
+}
+
+#[test]
+fn how_long_a_guest_may_be_still_is_in_the_order_of_its_move() {
+    let mut scene = Scene::new();
+    let of_order = |scene: &Scene| scene.guest().moving.as_ref().and_then(|it| it.downtime);
+    let order = |downtime| Operation::Migrate {
+        guest: GUEST,
+        to: Some(DESTINATION),
+        downtime,
+    };
+    let done = Outcome::Done { number: 0 };
+    assert_eq!(scene.order(order(Some(DOWNTIME_MS_MIN))), done);
+    assert_eq!(of_order(&scene), Some(DOWNTIME_MS_MIN));
+    // The same again is no other order; another is.
+    assert_eq!(scene.order(order(None)), done);
+    assert_eq!(
+        scene.order(order(Some(DOWNTIME_MS_MAX))),
+        refused(Denied::Moving)
+    );
+    scene.order(Operation::CancelMove { guest: GUEST });
+    assert_eq!(scene.order(order(None)), done);
+    assert_eq!(of_order(&scene), None);
+    scene.order(Operation::CancelMove { guest: GUEST });
+    let drain = |on, downtime| Operation::Drain {
+        board: SOURCE,
+        on,
+        downtime,
+    };
+    scene.order(drain(true, Some(DOWNTIME_MS_MAX)));
+    scene.send(DESTINATION);
+    assert_eq!(of_order(&scene), Some(DOWNTIME_MS_MAX));
+    scene.order(Operation::CancelMove { guest: GUEST });
+    // What a drain allowed ends with it.
+    scene.order(drain(false, None));
+    scene.send(DESTINATION);
+    assert_eq!(of_order(&scene), None);
 }

@@ -19,6 +19,7 @@ fn board(memory_mib: u32) -> Board {
         votes: true,
         witness: false,
         drained: false,
+        downtime: None,
         disarmed: false,
         incarnation: Incarnation(1),
         tenure: Tenure(1),

@@ -232,6 +232,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
                 operation: Operation::Drain {
                     board: BoardId(2),
                     on: true,
+                    downtime: Some(50),
                 },
             }),
         ),

@@ -44,6 +44,15 @@ pub fn serve(host: &CoreHost) {
                 warn!("guest {} is not measured: {why}", slot.guest.name);
             }
         }
+        Command::Pack { guest } => {
+            if let Some(slot) = guests::find(guest)
+                && let Err(why) = moving::packing::begin(slot)
+            {
+                warn!("guest {} is not measured: {why}", slot.guest.name);
+            }
+        }
+        Command::Hold { step } => moving::hold::order(step),
+        Command::Course => moving::course::tell(),
         Command::Status => tell_status(),
         Command::PowerOff => {
             guests::all().for_each(|slot| slot.guest.end(host, Stop::Ended));

@@ -5,6 +5,7 @@ use alloc::boxed::Box;
 use crate::guests::{self, Placing};
 use crate::host::CoreHost;
 use crate::moving::lanes::{self, End};
+use crate::moving::packing::{self, Packing};
 use crate::moving::watch::{self, Watch};
 use crate::moving::within::{self, Move};
 use el2_hyp::arch::timer;
@@ -19,6 +20,8 @@ pub enum Work {
     Carrying(End),
     /// What a guest writes is measured.
     Watching(Box<Watch>),
+    /// What packing its pages would bring is measured.
+    Packing(Box<Packing>),
 }
 
 /// Whether something waits for a core.
@@ -27,6 +30,7 @@ pub fn is_waiting() -> bool {
         || within::is_waiting()
         || lanes::is_waiting()
         || watch::next_due() <= timer::now()
+        || packing::is_waiting()
 }
 
 /// The next that waits, for this core.
@@ -35,10 +39,12 @@ pub fn next() -> Option<Work> {
     let moving = || within::next().map(Work::Moving);
     let carrying = || lanes::next().map(Work::Carrying);
     let watching = || watch::next().map(Work::Watching);
+    let packing = || packing::next().map(Work::Packing);
     placing()
         .or_else(carrying)
         .or_else(moving)
         .or_else(watching)
+        .or_else(packing)
 }
 
 impl Work {
@@ -49,6 +55,7 @@ impl Work {
             Self::Moving(moving) => moving.go_on(host, end).map(Self::Moving),
             Self::Carrying(carrying) => carrying.go_on(host, end).map(Self::Carrying),
             Self::Watching(watch) => watch.go_on(host, end).map(Self::Watching),
+            Self::Packing(packing) => packing.go_on(host, end).map(Self::Packing),
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::ledger::Ledger;
 use crate::ledger::types::{Digest, Reason};
 use crate::node::{Arrival, CopyState, Effect, Journal, Local, Node, Setup, Sink};
 use crate::service::fetch::Store;
+use crate::service::progress::Progress;
 use crate::service::{CONSOLE_BYTES, Parcel};
 use crate::wire::auth::Authenticator;
 use crate::wire::codec::Writer;
@@ -48,7 +49,7 @@ pub trait Hands<const B: usize, const G: usize, const D: usize>: Store {
         ledger: &Ledger<B, G, D>,
     ) -> Result<(), Reason>;
 
-    /// Begins to copy a running guest to board `to`, which is reached at `at`. [`Agent::local`] tells how that ends: [`Local::Ready`] or [`Local::Stays`]. A copy
+    /// Begins to copy a running guest to board `to`, which is reached at `at`; it is to be still for `downtime` milliseconds at most, if that is given. [`Agent::local`] tells how that ends: [`Local::Ready`] or [`Local::Stays`]. A copy
     /// that is destroyed ends it too.
     fn send_guest(
         &mut self,
@@ -57,7 +58,13 @@ pub trait Hands<const B: usize, const G: usize, const D: usize>: Store {
         id: MoveId,
         to: BoardId,
         at: Destination,
+        downtime: Option<u16>,
     );
+
+    /// How the newest move of a guest goes of which this board is an end, if there was one.
+    fn progress(&self, _: GuestId) -> Option<Progress> {
+        None
+    }
 
     /// Ends a move, if it has not ended; a copy that was stopped for it goes on, unless it is frozen.
     fn abandon_move(&mut self, guest: GuestId, epoch: Epoch, id: MoveId);
@@ -176,9 +183,10 @@ impl<H: Hands<B, G, D>, const B: usize, const G: usize, const D: usize> Sink
                 epoch,
                 id,
                 to,
+                downtime,
             } => {
                 if let Some(at) = self.book.find(Recipient::One(Party::Board(to))) {
-                    self.hands.send_guest(guest, epoch, id, to, at);
+                    self.hands.send_guest(guest, epoch, id, to, at, downtime);
                 }
             }
             Effect::Abandon { guest, epoch, id } => self.hands.abandon_move(guest, epoch, id),
@@ -441,8 +449,12 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                     self.post(from, &Parcel::Elsewhere { guest }, hands);
                 }
             }
+            Ok(Parcel::Follow { guest }) => {
+                let progress = hands.progress(guest);
+                self.post(from, &Parcel::Goes { guest, progress }, hands);
+            }
             // A board has no use for an answer to what only tools ask.
-            Ok(Parcel::Said { .. } | Parcel::Elsewhere { .. }) | Err(_) => {}
+            Ok(Parcel::Said { .. } | Parcel::Elsewhere { .. } | Parcel::Goes { .. }) | Err(_) => {}
             Ok(parcel) => self.on_image_parcel(from, &parcel, hands),
         }
     }

@@ -17,7 +17,11 @@ fn moving() -> (Lab, usize, usize, Epoch, MoveId) {
     let source = lab.owner().expect("just seen");
     let destination = (source + 1) % 3;
     let to = Some(BoardId(destination as u8));
-    let ordered = lab.order(Operation::Migrate { guest: GUEST, to });
+    let ordered = lab.order(Operation::Migrate {
+        guest: GUEST,
+        to,
+        downtime: None,
+    });
     assert_eq!(ordered, Outcome::Done { number: 0 });
     lab.until("a move", Span::millis(1_000), |lab| {
         lab.bodies[source].moves.contains_key(&GUEST)
@@ -125,7 +129,11 @@ fn a_board_that_cannot_move_guests_is_drained_all_the_same() {
         seen(lab, Happening::Stayed)
     });
     let board = BoardId(source as u8);
-    lab.order(Operation::Drain { board, on: true });
+    lab.order(Operation::Drain {
+        board,
+        on: true,
+        downtime: None,
+    });
     lab.until("the guest elsewhere", Span::millis(3_000), |lab| {
         lab.owner().is_some_and(|owner| owner != source)
     });

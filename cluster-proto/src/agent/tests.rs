@@ -127,6 +127,7 @@ impl Hands<B, G, D> for Body {
         id: MoveId,
         to: BoardId,
         at: Destination,
+        _: Option<u16>,
     ) {
         assert!(matches!(at, Destination::One(_)), "boards know one another");
         assert_eq!(self.copies.get(&guest).expect("a copy").epoch, epoch);
@@ -313,6 +314,7 @@ impl Lab {
                     votes: true,
                     witness: false,
                     drained: false,
+                    downtime: None,
                     disarmed: false,
                     incarnation: Incarnation(0),
                     tenure: crate::ids::Tenure(0),

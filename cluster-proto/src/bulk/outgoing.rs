@@ -89,6 +89,11 @@ impl<R: AsRef<[Chunk]> + AsMut<[Chunk]>> Outgoing<R> {
         (self.round_trip, self.repeats)
     }
 
+    /// The shortest that a round trip has taken, once one has ended.
+    pub fn shortest(&self) -> Option<Span> {
+        self.shortest
+    }
+
     /// The next chunk: its number. It is to be sent now.
     ///
     /// # Panics

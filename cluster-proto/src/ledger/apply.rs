@@ -250,7 +250,11 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             Operation::DeleteGuest { guest } => self.delete_guest(*guest),
             Operation::Want { guest, wanted } => self.want(*guest, *wanted),
             Operation::Restart { guest } => self.restart(*guest),
-            Operation::Drain { board, on } => self.with_board(*board, |entry| entry.drained = *on),
+            Operation::Drain {
+                board,
+                on,
+                downtime,
+            } => self.drain(*board, *on, *downtime),
             Operation::Disarm { board, on } => {
                 self.with_board(*board, |entry| entry.disarmed = *on)
             }
@@ -261,7 +265,11 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             Operation::CreateVolume { volume } => self.create_volume(volume),
             Operation::DeleteVolume { volume } => self.delete_volume(*volume),
             Operation::HoldImage { image } => self.hold_image(image),
-            Operation::Migrate { guest, to } => self.migrate(*guest, *to),
+            Operation::Migrate {
+                guest,
+                to,
+                downtime,
+            } => self.migrate(*guest, *to, *downtime),
             Operation::CancelMove { guest } => self.cancel_move(*guest),
             Operation::Scale { guest, weight, cap } => self.scale(*guest, *weight, *cap),
         };
@@ -271,7 +279,7 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         }
     }
 
-    fn with_board(
+    pub(super) fn with_board(
         &mut self,
         board: BoardId,
         change: impl FnOnce(&mut super::Board),

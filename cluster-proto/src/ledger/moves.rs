@@ -3,6 +3,7 @@
 use super::Ledger;
 use super::types::{Denied, Guest, Happening, Move, Origin, Phase, Reason, Wanted};
 use crate::ids::{BoardId, Epoch, GuestId, MoveId, Tenure};
+use crate::limits::{DOWNTIME_MS_MAX, DOWNTIME_MS_MIN};
 use crate::placement::{Verdict, choose_live, held_by_volume, verdict_live};
 
 impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
@@ -27,16 +28,20 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             && self.epoch(id) == epoch;
         let fits = matches!(verdict_live(self, id, to), Verdict::Fits { .. });
         if still && fits && self.tenure(to) == tenure {
-            self.order_move(id, to, reason);
+            let from = self.guest(id).map(|guest| guest.owner);
+            let from = from.and_then(|owner| self.board(owner));
+            let downtime = from.and_then(|board| board.downtime);
+            self.order_move(id, to, (reason, downtime));
         }
     }
 
-    fn order_move(&mut self, id: GuestId, to: BoardId, reason: Reason) {
+    fn order_move(&mut self, id: GuestId, to: BoardId, (reason, downtime): (Reason, Option<u16>)) {
         let order = Move {
             id: MoveId(self.index.0),
             to,
             tenure: self.tenure(to),
             reason,
+            downtime,
         };
         if let Some(guest) = self.guest_mut(id) {
             guest.moving = Some(order);
@@ -111,7 +116,26 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         }
     }
 
-    pub(super) fn migrate(&mut self, id: GuestId, to: Option<BoardId>) -> Result<u16, Denied> {
+    /// Has the guests of a board leave it, each still for so long at most, or lets them come back.
+    pub(super) fn drain(
+        &mut self,
+        board: BoardId,
+        on: bool,
+        downtime: Option<u16>,
+    ) -> Result<u16, Denied> {
+        check_downtime(downtime)?;
+        self.with_board(board, |entry| {
+            (entry.drained, entry.downtime) = (on, downtime.filter(|_| on));
+        })
+    }
+
+    pub(super) fn migrate(
+        &mut self,
+        id: GuestId,
+        to: Option<BoardId>,
+        downtime: Option<u16>,
+    ) -> Result<u16, Denied> {
+        check_downtime(downtime)?;
         let guest = self.guest(id).ok_or(Denied::Unknown)?;
         if to.is_some_and(|to| self.board(to).is_none()) {
             return Err(Denied::Unknown);
@@ -123,7 +147,8 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             return Err(Denied::AlreadyThere);
         }
         if let Some(order) = &guest.moving {
-            let same = to.is_none_or(|to| to == order.to);
+            let same = to.is_none_or(|to| to == order.to)
+                && downtime.is_none_or(|downtime| order.downtime == Some(downtime));
             return if same { Ok(id.0) } else { Err(Denied::Moving) };
         }
         if held_by_volume(self, id).is_some() {
@@ -139,7 +164,7 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         if let Some(guest) = self.guest_mut(id) {
             guest.stays = 0;
         }
-        self.order_move(id, to, Reason::Operator);
+        self.order_move(id, to, (Reason::Operator, downtime));
         Ok(id.0)
     }
 
@@ -151,4 +176,10 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
         self.stay(id, Reason::Operator);
         Ok(id.0)
     }
+}
+
+/// Whether a guest may be still for so long.
+fn check_downtime(downtime: Option<u16>) -> Result<(), Denied> {
+    let fits = downtime.is_none_or(|ms| (DOWNTIME_MS_MIN..=DOWNTIME_MS_MAX).contains(&ms));
+    fits.then_some(()).ok_or(Denied::Invalid)
 }

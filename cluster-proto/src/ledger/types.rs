@@ -37,6 +37,8 @@ record! {
         witness: bool,
         /// Whether guests are to leave it.
         drained: bool,
+        /// How long a guest may be still that leaves it because it is drained, milliseconds; none: as boards see fit.
+        downtime: Option<u16>,
         /// Whether nobody takes its guests over while it is away (maintenance).
         disarmed: bool,
         /// Its life, the last that was let in.
@@ -130,6 +132,8 @@ record! {
         tenure: Tenure,
         /// Why.
         reason: Reason,
+        /// How long the guest may be still for it, milliseconds; none: as its board sees fit.
+        downtime: Option<u16>,
     }
 }
 
@@ -416,6 +420,8 @@ tagged! {
             board: BoardId,
             /// Leave or come back.
             on: bool,
+            /// How long each may be still for it, milliseconds, in the range of an order to move one; none: as boards see fit.
+            downtime: Option<u16>,
         },
         /// No failover from this board, or again.
         5 => Disarm {
@@ -450,6 +456,9 @@ tagged! {
             guest: GuestId,
             /// Where to; none: to the board that suits it best.
             to: Option<BoardId>,
+            /// How long it may be still for that, milliseconds ([`DOWNTIME_MS_MIN`](crate::limits::DOWNTIME_MS_MIN) to
+            /// [`DOWNTIME_MS_MAX`](crate::limits::DOWNTIME_MS_MAX)); none: as its board sees fit.
+            downtime: Option<u16>,
         },
         /// Ends a guest's move; the guest stays.
         11 => CancelMove {

@@ -103,6 +103,8 @@ pub enum Effect<'a> {
         id: MoveId,
         /// The destination.
         to: BoardId,
+        /// How long the copy may be still for it, milliseconds; none: as the driver sees fit.
+        downtime: Option<u16>,
     },
     /// A move is off: drop what was done for it, and let the copy go on if it was stopped for it. If it was given up before, nothing is to be done.
     Abandon {

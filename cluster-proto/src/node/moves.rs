@@ -109,6 +109,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 epoch,
                 id: order.id,
                 to: order.to,
+                downtime: order.downtime,
             });
         }
     }

@@ -1,4 +1,4 @@
-//! What boards and tools tell one another beside the protocol: images, piece by piece, and guests' consoles.
+//! What boards and tools tell one another beside the protocol: images, piece by piece, guests' consoles, and how moves go ([`progress`]).
 //!
 //! None of it decides anything about the cluster. It travels as parcels ([`crate::node::Effect::Parcel`]) in the protocol's own frames, so whoever sends
 //! is authenticated, and nothing here is believed of a stranger. Nothing here is relied on to arrive: who wants something asks again.
@@ -9,11 +9,13 @@
 //! **Consoles are read from a position on**, counted in bytes since the guest's first, so that a lost answer loses nothing.
 
 pub mod fetch;
+pub mod progress;
 
 use crate::ids::GuestId;
 use crate::ledger::types::Digest;
 use crate::wire::codec::{Full, Malformed, Reader, Wire, Writer, choice};
 use crate::wire::frame::MAX_BODY;
+use progress::Progress;
 
 /// Bytes of an image in one piece; the last of an image may be shorter.
 pub const PIECE: usize = 1_280;
@@ -118,6 +120,18 @@ pub enum Parcel<'a> {
         /// Which.
         guest: GuestId,
     },
+    /// From a tool: how does the guest's newest move go of which this board is an end?
+    Follow {
+        /// Which guest's.
+        guest: GuestId,
+    },
+    /// Answers [`Follow`](Self::Follow).
+    Goes {
+        /// Which guest's.
+        guest: GuestId,
+        /// How it goes; none if the board knows of no move.
+        progress: Option<Progress>,
+    },
 }
 
 impl<'a> Parcel<'a> {
@@ -186,6 +200,15 @@ impl<'a> Parcel<'a> {
                 9u8.put(to)?;
                 guest.put(to)
             }
+            Self::Follow { guest } => {
+                12u8.put(to)?;
+                guest.put(to)
+            }
+            Self::Goes { guest, progress } => {
+                13u8.put(to)?;
+                guest.put(to)?;
+                progress.put(to)
+            }
         }
     }
 
@@ -238,6 +261,13 @@ impl<'a> Parcel<'a> {
             9 => Self::Elsewhere {
                 guest: Wire::get(from)?,
             },
+            12 => Self::Follow {
+                guest: Wire::get(from)?,
+            },
+            13 => Self::Goes {
+                guest: Wire::get(from)?,
+                progress: Wire::get(from)?,
+            },
             _ => return Err(Malformed::Range),
         };
         from.end()?;
@@ -269,6 +299,7 @@ pub fn piece_range(number: u32, length: u32) -> Option<(u32, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{Epoch, MoveId};
 
     const DIGEST: Digest = [7; 32];
 
@@ -309,6 +340,15 @@ mod tests {
                 bytes: b"root\n"
             },
             Parcel::Elsewhere { guest },
+            Parcel::Follow { guest },
+            Parcel::Goes {
+                guest,
+                progress: None,
+            },
+            Parcel::Goes {
+                guest,
+                progress: Some(Progress::new(MoveId(44), Epoch(2), progress::Step::Asks)),
+            },
         ]
     }
 

@@ -6,6 +6,7 @@ use cluster_proto::ids::{BoardId, BoardSet};
 use cluster_proto::ledger::types::{Guest, Operation, Phase};
 use cluster_proto::placement;
 
+use super::going::{self, Going};
 use super::interrupt::Interrupt;
 use super::orders::{Done, Waited, accepted, order, wait_until};
 use super::reach::Reach;
@@ -32,8 +33,11 @@ pub struct Drain {
     #[arg(long, alias = "patience", value_name = "SECONDS", requires = "wait")]
     timeout: Option<u64>,
     /// Take it back: guests may come again.
-    #[arg(long, conflicts_with = "wait")]
+    #[arg(long, conflicts_with_all = ["wait", "downtime"])]
     cancel: bool,
+    /// How long each guest may be still at most while it moves, in milliseconds: 2 to 10,000 (see `hearth migrate --help`).
+    #[arg(long, value_name = "MS", value_parser = super::migrate::downtime())]
+    downtime: Option<u16>,
     #[command(flatten)]
     reach: Reach,
 }
@@ -89,15 +93,21 @@ pub struct Reform {
 /// It is refused, or nobody answers.
 pub fn drain(arguments: &Drain) -> Result<Answer, Failure> {
     if arguments.cancel {
-        return set_drained(&arguments.reach, &arguments.board, false);
+        return set_drained(&arguments.reach, &arguments.board, (false, None));
     }
+    let downtime = arguments.downtime;
     if !arguments.wait {
-        return set_drained(&arguments.reach, &arguments.board, true);
+        return set_drained(&arguments.reach, &arguments.board, (true, downtime));
     }
     let mut session = arguments.reach.open()?;
     let board = session.board(&arguments.board)?;
     let interrupt = Interrupt::catch()?;
-    order(&mut session, Operation::Drain { board, on: true })?;
+    let drain = Operation::Drain {
+        board,
+        on: true,
+        downtime,
+    };
+    order(&mut session, drain)?;
     let name = &arguments.board;
     let patience = arguments.timeout.map(Duration::from_secs);
     let waited = wait_until(&mut session, &interrupt, patience, &mut |look| {
@@ -142,7 +152,8 @@ fn staying(look: &Look, board: BoardId) -> Vec<String> {
         }
         if let Some(order) = &guest.moving {
             let to = board_name(look, order.to);
-            return format!("{name} moves to {to} while it runs");
+            let moves = format!("{name} moves to {to} while it runs");
+            return going::with(moves, &Going::of(look, id));
         }
         if guest.phase == Phase::Starting {
             return format!("{name} is starting, and leaves then");
@@ -173,13 +184,22 @@ fn staying(look: &Look, board: BoardId) -> Vec<String> {
 /// # Errors
 /// It is refused, or nobody answers.
 pub fn undrain(arguments: &Undrain) -> Result<Answer, Failure> {
-    set_drained(&arguments.reach, &arguments.board, false)
+    set_drained(&arguments.reach, &arguments.board, (false, None))
 }
 
-fn set_drained(reach: &Reach, name: &str, on: bool) -> Result<Answer, Failure> {
+fn set_drained(
+    reach: &Reach,
+    name: &str,
+    (on, downtime): (bool, Option<u16>),
+) -> Result<Answer, Failure> {
     let mut session = reach.open()?;
     let board = session.board(name)?;
-    order(&mut session, Operation::Drain { board, on })?;
+    let drain = Operation::Drain {
+        board,
+        on,
+        downtime,
+    };
+    order(&mut session, drain)?;
     let done = if on {
         format!("guests leave {name}; `hearth drain {name} --wait` waits for them")
     } else {

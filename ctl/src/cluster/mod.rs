@@ -2,11 +2,12 @@
 //!
 //! [`wire`] carries datagrams, [`reach`] knows which cluster is meant and where its boards are, [`session`] asks questions until they are answered. On these
 //! stand the verbs: [`status`] ([`view`] and [`links`] work it out, [`screen`] shows it), [`events`], [`why`], [`guest`] with [`console`] and [`create`], [`migrate`] ([`moves`] tells how a move
-//! stands), [`scale`], [`maintain`] (drain, disarm, reform) and [`up`]. [`orders`] gives an order and waits for what follows, [`words`] says in words what the protocol says in numbers.
+//! stands, [`going`] how it goes, [`passage`] is one from order to end), [`scale`], [`maintain`] (drain, disarm, reform) and [`up`]. [`orders`] gives an order and waits for what follows, [`words`] says in words what the protocol says in numbers.
 
 pub mod console;
 pub mod create;
 pub mod events;
+mod going;
 pub mod guest;
 pub mod interrupt;
 mod links;
@@ -14,6 +15,7 @@ pub mod maintain;
 pub mod migrate;
 mod moves;
 pub mod orders;
+mod passage;
 pub mod reach;
 pub mod scale;
 #[cfg(test)]

@@ -77,6 +77,11 @@ impl Watched {
         Epoch(self.epoch.0 + 1)
     }
 
+    /// Whether it is that one.
+    pub fn is(&self, id: MoveId) -> bool {
+        self.id == Some(id)
+    }
+
     /// How far it is.
     pub fn stage(&mut self, look: &Look) -> Stage {
         let Some(guest) = look.ledger.guest(self.guest) else {
@@ -274,7 +279,11 @@ mod tests {
 
     /// What the operator reads of an order to move `web` that is refused.
     fn refused(scene: &mut Scene, to: Option<BoardId>) -> String {
-        let why = scene.refused(Operation::Migrate { guest: WEB, to });
+        let why = scene.refused(Operation::Migrate {
+            guest: WEB,
+            to,
+            downtime: None,
+        });
         refusal(&scene.0, WEB, to, why.expect("it is refused"))
     }
 

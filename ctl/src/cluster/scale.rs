@@ -150,7 +150,12 @@ fn move_there(
     left: &str,
 ) -> Result<String, Failure> {
     let interrupt = Interrupt::catch()?;
-    migrate::follow(session, look, (id, Some(to)), (&interrupt, None))?;
+    let order = migrate::Order {
+        guest: id,
+        to: Some(to),
+        downtime: None,
+    };
+    migrate::follow(session, look, order, (&interrupt, None))?;
     let now = session.look()?;
     let there = now.ledger.guest(id);
     if there.is_none_or(|guest| guest.owner != to) {
@@ -221,7 +226,11 @@ mod tests {
         assert_eq!(plan(&scene.0, WEB, Some(0)), Ok(Plan::Here));
         // Nobody else can take it.
         for board in [BETA, GAMMA] {
-            scene.order(Operation::Drain { board, on: true });
+            scene.order(Operation::Drain {
+                board,
+                on: true,
+                downtime: None,
+            });
         }
         let why = plan(&scene.0, WEB, Some(50)).unwrap_err();
         assert!(why.contains("no board that can take web has 50 %"), "{why}");

@@ -34,6 +34,7 @@ impl Scene {
                 votes: true,
                 witness: false,
                 drained: false,
+                downtime: None,
                 disarmed: false,
                 incarnation: Incarnation(1),
                 tenure: Tenure(at as u64 + 1),
@@ -54,6 +55,7 @@ impl Scene {
             source: ALPHA,
             leader: None,
             reports: vec![None; 3],
+            moves: Vec::new(),
         });
         assert_eq!(scene.create("web", 400), WEB);
         scene.place(WEB, ALPHA);
@@ -128,7 +130,11 @@ impl Scene {
     /// Has `web` moved.
     pub fn migrate(&mut self, to: BoardId) {
         let to = Some(to);
-        self.order(Operation::Migrate { guest: WEB, to });
+        self.order(Operation::Migrate {
+            guest: WEB,
+            to,
+            downtime: None,
+        });
     }
 
     /// The owner of `web` gives the move up that is under way.

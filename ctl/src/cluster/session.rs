@@ -6,10 +6,14 @@ use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
 use cluster_proto::client::{Client, Question, Reply, gather};
-use cluster_proto::ids::{BoardId, BoardSet, Era, Micros};
+use cluster_proto::ids::{BoardId, BoardSet, Era, GuestId, Micros};
 use cluster_proto::ledger::page::Cursor;
 use cluster_proto::ledger::types::{Operation, Outcome};
+use cluster_proto::service::Parcel;
+use cluster_proto::service::progress::Progress;
 use cluster_proto::wire::auth::{Authenticator as _, ClusterKey};
+use cluster_proto::wire::codec::Writer;
+use cluster_proto::wire::frame::MAX_BODY;
 use cluster_proto::wire::message::{Echo, PageHead, Role, Status, read_echoes};
 
 use super::reach::Known;
@@ -19,6 +23,8 @@ use crate::report::Failure;
 
 /// How long a board is waited for that may be off.
 const PEERS_PATIENCE: Duration = Duration::from_millis(700);
+/// How long a board is waited for that is to tell how a move goes.
+const PROGRESS_PATIENCE: Duration = Duration::from_millis(300);
 /// How long an order or a question to anybody is waited for.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often a ledger is begun to be read that moves on while it is read.
@@ -47,6 +53,8 @@ pub struct Look {
     pub leader: Option<BoardId>,
     /// What boards and witnesses said, by number; nothing of those that did not answer.
     pub reports: Vec<Option<Report>>,
+    /// How the moves go that are under way, as far as their sources tell.
+    pub moves: Vec<(GuestId, Progress)>,
 }
 
 /// An answer, kept.
@@ -224,13 +232,60 @@ impl Session {
             return Err(self.nobody_answers());
         };
         let (era, ledger) = self.ledger_from(source)?;
+        let moving = ledger.guests().filter_map(|(guest, _, it)| {
+            let order = it.moving.as_ref()?;
+            Some((guest, order.id, it.owner))
+        });
+        let moving: Vec<_> = moving.collect();
+        let mut moves = Vec::new();
+        for (guest, id, owner) in moving {
+            let told = self.progress(owner, guest)?.filter(|told| told.id == id);
+            moves.extend(told.map(|told| (guest, told)));
+        }
         Ok(Look {
+            moves,
             ledger,
             era,
             source,
             leader,
             reports,
         })
+    }
+
+    /// How the newest move of a guest goes of which that board is an end; nothing if it knows of none, or does not answer.
+    ///
+    /// # Errors
+    /// The way there is broken.
+    pub fn progress(
+        &mut self,
+        board: BoardId,
+        guest: GuestId,
+    ) -> Result<Option<Progress>, Failure> {
+        let mut room = [0; MAX_BODY];
+        let mut to = Writer::new(&mut room);
+        let question = Parcel::Follow { guest };
+        if question.put(&mut to).is_err() {
+            return Ok(None);
+        }
+        let until = Instant::now() + PROGRESS_PATIENCE;
+        while Instant::now() < until {
+            self.post(board, to.bytes())?;
+            let again = Instant::now() + STEP;
+            while Instant::now() < again {
+                let Some((from, bytes)) = self.parcel(STEP)? else {
+                    continue;
+                };
+                if let Ok(Parcel::Goes {
+                    guest: of,
+                    progress,
+                }) = Parcel::get(&bytes)
+                    && (from, of) == (board, guest)
+                {
+                    return Ok(progress);
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The ledger, as that board knows it.

@@ -5,6 +5,7 @@ use cluster_proto::ledger::types::{Board, Guest, Phase, Share, Wanted};
 use cluster_proto::placement::{Choice, Verdict, choose, missing_spare, verdict};
 use serde::Serialize;
 
+use super::going::{self, Going};
 use super::links::Links;
 use super::session::{Look, Report};
 use super::{moves, words};
@@ -117,6 +118,8 @@ pub struct GuestView {
     pub reason: &'static str,
     /// To which board it moves while it runs.
     pub moves_to: Option<String>,
+    /// How that goes, if its board tells.
+    pub move_progress: Option<Going>,
     /// Why its last move was given up, if it was and no other is under way.
     pub stays_because: Option<&'static str>,
     /// Percent of one core that it has at the most; zero for as much as there is.
@@ -138,7 +141,8 @@ impl GuestView {
 
     /// What is wrong with it, and what there is to know of its moves.
     pub fn note(&self) -> String {
-        let moves = self.moves_to.iter().map(|to| format!("moves to {to}"));
+        let moves = self.moves_to.iter();
+        let moves = moves.map(|to| going::with(format!("moves to {to}"), &self.move_progress));
         let stays = self.stays_because.iter();
         let stays = stays.map(|why| format!("its last move was given up: {why}"));
         let all: Vec<_> = self
@@ -311,6 +315,7 @@ fn guest_view(look: &Look, id: GuestId, epoch: u64, guest: &Guest) -> GuestView 
             .moving
             .as_ref()
             .map(|order| board_name(look, order.to)),
+        move_progress: Going::of(look, id),
         stays_because: moves::given_up(guest).map(words::stay),
         cpu_cap: guest.share.cap,
         weight: guest.share.weight,

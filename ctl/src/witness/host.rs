@@ -82,7 +82,16 @@ impl Hands<BOARDS, GUESTS, VOLUMES> for Host {
         Err(Reason::StartFailed)
     }
 
-    fn send_guest(&mut self, _: GuestId, _: Epoch, _: MoveId, _: BoardId, _: Destination) {}
+    fn send_guest(
+        &mut self,
+        _: GuestId,
+        _: Epoch,
+        _: MoveId,
+        _: BoardId,
+        _: Destination,
+        _: Option<u16>,
+    ) {
+    }
 
     fn abandon_move(&mut self, _: GuestId, _: Epoch, _: MoveId) {}
 

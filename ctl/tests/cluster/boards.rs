@@ -128,7 +128,15 @@ impl Hands<BOARDS, GUESTS, VOLUMES> for Body {
         Ok(())
     }
 
-    fn send_guest(&mut self, guest: GuestId, epoch: Epoch, id: MoveId, _: BoardId, _: Destination) {
+    fn send_guest(
+        &mut self,
+        guest: GuestId,
+        epoch: Epoch,
+        id: MoveId,
+        _: BoardId,
+        _: Destination,
+        _: Option<u16>,
+    ) {
         let end = match self.weather.lock().unwrap().moves {
             Moves::Refused => Local::Stays {
                 guest,

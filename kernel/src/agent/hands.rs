@@ -9,58 +9,27 @@ use cluster_proto::agent::{self, Awaiting};
 use cluster_proto::bulk::frame::{Body, Key, MAX_FRAME, Name, claim};
 use cluster_proto::bulk::{Seen, Verdict};
 use cluster_proto::ids::{BoardId, Epoch, GuestId, Micros, MoveId};
-use cluster_proto::ledger::types::{Digest, Reason, Share};
+use cluster_proto::ledger::types::{Digest, Reason};
 use cluster_proto::limits::{BOARDS, GUESTS, VOLUMES, WEIGHT_MAX};
 use cluster_proto::node::{self, Journal, Local};
 use cluster_proto::package::{GuestView, Package};
 use cluster_proto::service::fetch::Store;
+use cluster_proto::service::progress::{Progress, Step};
 use el2_hyp::gate::{Authority, Ticks};
 use el2_hyp::guest::Stop;
 use el2_hyp::sched::{Cap, Weight};
 
+use super::copy::{Copy, Ordered};
 use super::{BoardAgent, BoardLedger, ticks_at, view};
 use crate::guests::{self, News};
 use crate::host::CoreHost;
 use crate::images::Images;
 use crate::moving::lanes::{self, End};
-use crate::moving::{Arrival, Departure};
+use crate::moving::{Arrival, Departure, hold, limits, progress};
 use crate::net::Network;
 use crate::net::ports::View;
 use crate::queue::{self, MAX_BOARD_GUESTS};
 use crate::{console, info, warn};
-
-/// A copy of a guest on this board.
-#[derive(Clone, Copy)]
-struct Copy {
-    guest: GuestId,
-    epoch: Epoch,
-    /// Why it goes, once it does.
-    reason: Reason,
-    /// A move that was ordered and has not begun.
-    ordered: Option<Ordered>,
-    /// What it has of the board's cores.
-    share: Share,
-}
-
-impl Copy {
-    fn new(guest: GuestId, epoch: Epoch) -> Self {
-        Self {
-            guest,
-            epoch,
-            reason: Reason::Operator,
-            ordered: None,
-            share: Share::DEFAULT,
-        }
-    }
-}
-
-/// An ordered move.
-#[derive(Clone, Copy)]
-struct Ordered {
-    id: MoveId,
-    to: BoardId,
-    at: Destination,
-}
 
 type Described = (Box<GuestView<'static>>, Option<guests::Keep>);
 
@@ -180,6 +149,11 @@ impl Hands<'_> {
             if leave >= lanes::MAX_DEPARTURES {
                 return;
             }
+            let slot = guests::find(place);
+            let held = slot.and_then(|slot| hold::waits(hold::Step::Ordered, &slot.guest.name));
+            if held.is_some() {
+                continue;
+            }
             copy.ordered = None;
             let (guest, epoch, id) = (copy.guest, copy.epoch, ordered.id);
             if let Err(reason) = self.begin_move(place, Name { guest, epoch, id }, ordered) {
@@ -204,8 +178,9 @@ impl Hands<'_> {
             return Err(Reason::CannotMove);
         }
         info!("guest {} moves to board {}", slot.guest.name, order.to);
+        progress::begin(name, Step::Knocks);
         let key = Key::new(key, *tag, name);
-        let end = Departure::new(place, key.clone(), (order.to, peer));
+        let end = Departure::new(place, key.clone(), (order.to, peer), limits(order.downtime));
         lanes::open(place, key, End::Departure(end));
         Ok(())
     }
@@ -284,6 +259,7 @@ impl Hands<'_> {
                     "guest {name} comes from board {}",
                     Ipv4Addr::from(from.address)
                 );
+                progress::begin(key.name(), Step::Comes);
                 let end = Arrival::new(slot, key.clone(), from);
                 lanes::open(place, key, End::Arrival(end));
                 Ok(())
@@ -302,6 +278,7 @@ impl Hands<'_> {
             if arrival == node::Arrival::Over {
                 lanes::close(place, name);
                 guests::arrival_failed(place);
+                progress::update(name, |told| told.step = Step::Stays);
             }
         }
     }
@@ -324,6 +301,7 @@ impl Hands<'_> {
         self.state.copies[place] = Some(Copy::new(guest, epoch));
         info!("cluster: guest {guest} has come and goes on here, epoch {epoch}");
         guests::arrive(self.host, place, *parts);
+        progress::goes_on(name);
         Ok(())
     }
 }
@@ -387,12 +365,23 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
         id: MoveId,
         to: BoardId,
         at: Destination,
+        downtime: Option<u16>,
     ) {
         if let Some(place) = self.state.place_of(guest, epoch)
             && let Some(copy) = &mut self.state.copies[place]
         {
-            copy.ordered = Some(Ordered { id, to, at });
+            let ordered = Ordered {
+                id,
+                to,
+                at,
+                downtime,
+            };
+            copy.ordered = Some(ordered);
         }
+    }
+
+    fn progress(&self, guest: GuestId) -> Option<Progress> {
+        progress::of(guest)
     }
 
     fn abandon_move(&mut self, guest: GuestId, epoch: Epoch, id: MoveId) {
@@ -433,6 +422,7 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
         if lanes::departs(place) {
             // It may be another board's by now: its cards leave the network at once.
             guests::depart(self.host, place);
+            progress::has_left(guest, epoch);
             lanes::abandon_all(place);
         } else {
             guests::destroy(self.host, place);

@@ -1,12 +1,13 @@
 //! The board's part in its cluster: the protocol's agent, with the board's hands.
 //!
-//! - here: its life on core 0, which alone runs it. - [`hands`]: what it does to the board. - [`view`]: a guest of the ledger as a board starts it.
+//! - here: its life on core 0, which alone runs it. - [`hands`]: what it does to the board, with its [`copy`] of each guest. - [`view`]: a guest of the ledger as a board starts it.
 //!
 //! **Time.** Core 0 serves it whenever a datagram has come or its deadline has passed: EL2's timer is armed for that, also while a guest runs there. Nothing else
 //! that the core does at EL2 takes longer than [`crate::host`] says, so that a heartbeat is never late by more.
 //!
 //! **Locks.** The agent's is the first of all; only core 0 takes it, and never waits for it.
 
+mod copy;
 mod hands;
 mod view;
 

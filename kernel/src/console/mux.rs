@@ -62,6 +62,18 @@ pub enum Command {
         /// Which guest.
         guest: usize,
     },
+    /// Measure what packing the pages of the guest in focus would bring.
+    Pack {
+        /// Which guest.
+        guest: usize,
+    },
+    /// Have the next move wait at the step of that key.
+    Hold {
+        /// The key.
+        step: u8,
+    },
+    /// Tell how the newest move went over time.
+    Course,
     /// Tell how the board is.
     Status,
     /// Turn the board off.
@@ -83,6 +95,8 @@ pub struct Mux {
     mode: Mode,
     focus: usize,
     escaped: bool,
+    /// The next key names a step.
+    names_step: bool,
     /// The line has something on it that was not ended.
     is_begun: bool,
 }
@@ -95,6 +109,7 @@ impl Mux {
             mode: Mode::Focus,
             focus: 0,
             escaped: false,
+            names_step: false,
             is_begun: false,
         }
     }
@@ -242,6 +257,9 @@ impl Mux {
 
     /// A byte that came in.
     pub fn input(&mut self, byte: u8) -> Option<Command> {
+        if core::mem::take(&mut self.names_step) {
+            return Some(Command::Hold { step: byte });
+        }
         if !self.escaped {
             self.escaped = byte == ESCAPE;
             return (byte != ESCAPE).then_some(Command::Input {
@@ -267,6 +285,9 @@ impl Mux {
             b'r' => return Some(Command::Restart { guest: self.focus }),
             b'm' => return Some(Command::Move { guest: self.focus }),
             b'w' => return Some(Command::Watch { guest: self.focus }),
+            b'h' => self.names_step = true,
+            b'p' => return Some(Command::Pack { guest: self.focus }),
+            b't' => return Some(Command::Course),
             b's' => return Some(Command::Status),
             b'q' => return Some(Command::PowerOff),
             _ => self.push_text(HELP),
@@ -301,7 +322,7 @@ impl Mux {
 }
 
 /// What the escape key offers.
-const HELP: &[u8] = b"\n[Ctrl-] 1..9: that guest's console, n: the next one's, a: all at once, f: freeze it or let it go on, r: make it anew, m: move it to another place of this board, w: measure how much it writes, s: status, q: turn the board off]\n";
+const HELP: &[u8] = b"\n[Ctrl-] 1..9: that guest's console, n: the next one's, a: all at once, f: freeze it or let it go on, r: make it anew, m: move it to another place of this board, w: measure how much it writes, p: measure what packing its pages would bring, t: the course of the newest move, h and a step: hold the next move there, s: status, q: turn the board off]\n";
 
 /// A queue that drops its oldest when full.
 #[inline]

@@ -11,9 +11,10 @@ use el2_hyp::arch::{maintenance, timer};
 use el2_hyp::host::Network as _;
 use el2_hyp::record::MAX_SECTION;
 
+use super::hold::{self, Step};
 use super::lanes::{self, Pause};
 use super::receiver::{Receiver, Refused};
-use super::room;
+use super::{progress, room};
 use crate::guests::{self, Slot};
 use crate::host::CoreHost;
 use crate::{net, warn};
@@ -69,6 +70,9 @@ impl Arrival {
         if !lanes::is_open(self.place, self.name()) {
             return Pause::Over;
         }
+        if let Some(due) = self.held() {
+            return Pause::Until(due);
+        }
         let slot = guests::find(self.place).filter(|_| self.verdict == Verdict::Going);
         let due = self.told + net::ticks(TELL_EVERY_US);
         if let Some(slot) = slot
@@ -89,11 +93,26 @@ impl Arrival {
                 self.take(slot, number, bytes);
             }
         }
+        if self.verdict == Verdict::Whole
+            && let Some(due) = self.held()
+        {
+            return Pause::Until(due);
+        }
         if heard == 0 && timer::now() < due {
             return Pause::Until(due);
         }
         self.tell(host);
         Pause::Busy
+    }
+
+    /// Whether it is to wait before what it does next; until when.
+    fn held(&self) -> Option<u64> {
+        let step = match self.verdict {
+            Verdict::Whole => Step::Whole,
+            Verdict::Going if self.told == 0 => Step::Comes,
+            _ => return None,
+        };
+        hold::waits(step, &guests::find(self.place)?.guest.name)
     }
 
     /// Takes a chunk in.
@@ -120,6 +139,7 @@ impl Arrival {
                 let parts = self.receiver.finish(slot)?;
                 maintenance::invalidate_instructions();
                 lanes::put_whole(self.place, self.key.name(), parts);
+                progress::is_whole(self.key.name());
                 self.verdict = Verdict::Whole;
             }
             Ok(())

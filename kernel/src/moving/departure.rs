@@ -13,13 +13,16 @@ use cluster_proto::bulk::{CHUNK, Chunk, MAX_RING, Outgoing, Verdict};
 use cluster_proto::ids::{BoardId, Micros, Span};
 use cluster_proto::ledger::types::Reason;
 use cluster_proto::node::Local;
+use cluster_proto::service::progress::Step as Told;
 use el2_hyp::arch::timer;
 use el2_hyp::host::Network as _;
 use el2_hyp::record::MAX_SECTION;
+use el2_hyp::record::precopy::Limits;
 
+use super::hold::{self, Step};
 use super::lanes::{self, Pause};
-use super::sender::{Sender, Step, Stopped};
-use super::{LIMITS, room};
+use super::sender::{self, Sender, Stopped};
+use super::{progress, room};
 use crate::guests::{self, Slot};
 use crate::host::CoreHost;
 use crate::net::ports::View;
@@ -30,6 +33,8 @@ use crate::{info, warn};
 const PATIENCE: Span = Span::millis(3_000);
 /// How often it is asked how it stands, when all has come and it has not said.
 const ASK_EVERY: Span = Span::millis(20);
+/// Round trips of a hand-over, at the least: the cluster is asked, agrees, and says so to the other board.
+const HAND_OVER_TRIPS: u64 = 3;
 /// Chunks that go to the card before its doorbell.
 const BATCH: usize = 16;
 
@@ -90,6 +95,8 @@ pub struct Departure {
     phase: Phase,
     /// The other board has taken the first chunk: it has a place for the guest, with clear memory.
     is_let_in: bool,
+    /// The guest may not be still for longer than the operator has said, hand-over and all.
+    is_bound: bool,
     asked: Micros,
 }
 
@@ -98,20 +105,26 @@ fn now() -> Micros {
 }
 
 impl Departure {
-    /// The guest of a place is to go to board `to`.
-    pub fn new(place: usize, key: Key, (to, peer): (BoardId, Endpoint)) -> Box<Self> {
+    /// The guest of a place is to go to board `to`, within `limits`.
+    pub fn new(
+        place: usize,
+        key: Key,
+        (to, peer): (BoardId, Endpoint),
+        limits: Limits,
+    ) -> Box<Self> {
         let ring = alloc::vec![Chunk::EMPTY; MAX_RING].into_boxed_slice();
         Box::new(Self {
             place,
             to,
             peer,
             key,
-            sender: Sender::new(LIMITS),
+            sender: Sender::new(limits),
             out: Outgoing::new(ring, now()),
             buffer: room(),
             section: 0..0,
             phase: Phase::Sending,
             is_let_in: false,
+            is_bound: limits.at_worst == limits.downtime,
             asked: now(),
         })
     }
@@ -130,7 +143,16 @@ impl Departure {
         if over && self.phase != Phase::Ending {
             self.end();
         }
+        // What is heard may take it on to the next step.
+        if self.phase == Phase::Sent
+            && let Some(due) = self.held()
+        {
+            return Pause::Until(due);
+        }
         self.hear();
+        if let Some(due) = self.held() {
+            return Pause::Until(due);
+        }
         let result = match self.phase {
             Phase::Ending => return self.end_log(),
             Phase::Asking => return Pause::Until(u64::MAX),
@@ -152,6 +174,21 @@ impl Departure {
         })
     }
 
+    /// Whether it is to wait before what it does next; until when.
+    fn held(&self) -> Option<u64> {
+        let step = match self.phase {
+            Phase::Asking | Phase::Ending => return None,
+            Phase::Sent if self.out.verdict() == Verdict::Whole => Step::Complete,
+            Phase::Sent => Step::Sent,
+            Phase::Sending if !self.is_let_in => match self.sender.report().sent {
+                0 => Step::Knock,
+                _ => return None,
+            },
+            Phase::Sending => self.sender.stands()?,
+        };
+        hold::waits(step, &self.slot().guest.name)
+    }
+
     fn hear(&mut self) {
         let mut frame = [0; MAX_FRAME];
         while let Some(length) = lanes::next_frame(self.place, &mut frame) {
@@ -171,11 +208,17 @@ impl Departure {
         self.look_at_peer()?;
         if self.section.is_empty() {
             let slot = self.slot();
+            if let Some(trip) = self.out.shortest().filter(|_| self.is_bound) {
+                self.sender.hands_over_in(HAND_OVER_TRIPS * trip.0);
+            }
             let step = self.sender.step(slot, &mut self.buffer[..]);
             match step.map_err(Failed::Stopped)? {
-                Step::More => return Ok(Pause::Busy),
-                Step::Section(length) => self.section = 0..length,
-                Step::End => {
+                sender::Step::More => return Ok(Pause::Busy),
+                sender::Step::Section(length) => {
+                    self.section = 0..length;
+                    self.tell();
+                }
+                sender::Step::End => {
                     self.phase = Phase::Sent;
                     return Ok(Pause::Busy);
                 }
@@ -207,6 +250,11 @@ impl Departure {
             let Name { guest, epoch, id } = self.name();
             lanes::tell(Local::Ready { guest, epoch, id });
             self.phase = Phase::Asking;
+            progress::update(self.name(), |told| {
+                self.sender.tell(told);
+                told.rest_us = progress::shortened(self.sender.rests());
+                told.step = Told::Asks;
+            });
             let (round_trip, repeats) = self.out.report();
             info!(
                 "guest {} is at board {}: {}; a round trip takes {} us, {repeats} datagrams went twice",
@@ -229,6 +277,13 @@ impl Departure {
         }
         view.finish();
         Ok(self.wait())
+    }
+
+    /// Tells how it goes.
+    fn tell(&self) {
+        if self.is_let_in {
+            progress::update(self.name(), |told| self.sender.tell(told));
+        }
     }
 
     fn look_at_peer(&self) -> Result<(), Failed> {
@@ -267,12 +322,20 @@ impl Departure {
 
     /// The move is over here. The guest goes on unless it is frozen, or gone.
     fn end(&mut self) {
+        progress::update(self.name(), |told| {
+            if told.step != Told::Left {
+                told.step = Told::Stays;
+            }
+        });
         self.sender.give_up(self.slot());
         self.phase = Phase::Ending;
     }
 
     fn end_log(&mut self) -> Pause {
-        if matches!(self.sender.step(self.slot(), &mut []), Ok(Step::More)) {
+        if matches!(
+            self.sender.step(self.slot(), &mut []),
+            Ok(sender::Step::More)
+        ) {
             return Pause::Busy;
         }
         guests::end_copy(self.place);

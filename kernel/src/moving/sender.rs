@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use cluster_proto::service::progress::{Progress, Step as Told};
 use el2_hyp::addr::PAGE_SIZE;
 use el2_hyp::arch::timer;
 use el2_hyp::memory::dirty::PAGES_PER_WORD;
@@ -10,7 +11,10 @@ use el2_hyp::record::precopy::{Limits, Next, Precopy, Round, Stop, Why};
 use el2_hyp::record::{Kind, NoRoom, Writer};
 use el2_hyp::stage2::dirty::HARVEST_WORDS;
 
+use super::course::Course;
+use super::hold;
 use super::log::{Log, NoTables};
+use super::progress::shortened;
 use crate::guests::{self, Slot};
 use crate::net::microseconds;
 use crate::{console, info, queue};
@@ -25,6 +29,8 @@ const STATE_BYTES: u64 = 2048;
 const BACKLOG_AT_ONCE: usize = 256;
 /// What a stop takes whatever is left, by estimate: to bring vCPUs off their cores, and to begin elsewhere.
 const STOP_US: u64 = 1000;
+/// Bytes of the first round after which it is under way.
+const FIRST_BYTES: u64 = 1 << 20;
 /// Percent of its speed that a guest has which nobody slows.
 const FULL: u8 = 100;
 
@@ -138,7 +144,12 @@ pub struct Sender {
     taken: (usize, [u64; HARVEST_WORDS]),
     /// Bytes that went in this round, and those of them that were disks'.
     round: (u64, u64),
+    /// Bytes that the round has to send, as was known when it began, and those of its pages that were not looked at yet.
+    due: (u64, u64),
     round_began: u64,
+    course: Course,
+    /// What the hand-over takes, by estimate, where the guest may not be still for longer than was said, microseconds.
+    hand_over: u64,
     /// It is held still by us.
     is_still: bool,
     /// Percent of its speed that we leave it.
@@ -156,7 +167,10 @@ impl Sender {
             precopy: Precopy::new(limits),
             taken: (0, [0; HARVEST_WORDS]),
             round: (0, 0),
+            due: (0, 0),
             round_began: 0,
+            course: Course::new(timer::now()),
+            hand_over: 0,
             is_still: false,
             speed: FULL,
             report: Report {
@@ -169,6 +183,49 @@ impl Sender {
     /// How it went so far.
     pub fn report(&self) -> &Report {
         &self.report
+    }
+
+    /// Tells how it goes.
+    pub fn tell(&self, progress: &mut Progress) {
+        let took = microseconds(timer::now() - self.round_began);
+        let (due, left) = self.due;
+        progress.step = if self.is_still {
+            Told::Stopped
+        } else {
+            Told::Copies
+        };
+        progress.rounds = self.report.rounds;
+        progress.sent = self.report.sent;
+        progress.left = left;
+        progress.rate = self.round.0.saturating_mul(1_000_000) / took.max(1);
+        progress.left_ms = match due - left {
+            0 => Progress::UNKNOWN,
+            done => shortened(left.saturating_mul(took / 1000) / done),
+        };
+        progress.speed = self.speed;
+        if let Some(stop) = self.report.still_at.checked_sub(self.report.frozen_at) {
+            progress.stop_us = shortened(microseconds(stop));
+        }
+    }
+
+    /// The hand-over takes so long, by estimate, and counts as a part of the stop from now on, microseconds.
+    pub fn hands_over_in(&mut self, took: u64) {
+        self.hand_over = took;
+    }
+
+    /// Where it stands in what can be [held](super::hold).
+    pub fn stands(&self) -> Option<hold::Step> {
+        match (self.is_still, self.report.rounds) {
+            (true, _) => (self.report.still_at != 0).then_some(hold::Step::Stopped),
+            (false, 0) if self.report.sent < FIRST_BYTES => Some(hold::Step::LetIn),
+            (false, 0) => Some(hold::Step::First),
+            (false, _) => Some(hold::Step::Later),
+        }
+    }
+
+    /// How long the guest has been at rest, microseconds.
+    pub fn rests(&self) -> u64 {
+        microseconds(timer::now() - self.report.still_at)
     }
 
     /// The receiver has begun to take the guest: how fast that goes is measured from now on.
@@ -185,6 +242,9 @@ impl Sender {
         if let Step::Section(length) = step {
             self.round.0 += length as u64;
             self.report.sent += length as u64;
+            let log = slot.guest.memory.dirty();
+            self.course
+                .note(self.report.sent, || log.count(0..log.words()));
         }
         Ok(step)
     }
@@ -194,6 +254,9 @@ impl Sender {
         match self.phase {
             Phase::Logging => {
                 if self.log.begin(slot).map_err(Stopped::NoTables)? {
+                    let log = guest.memory.dirty();
+                    let due = log.count(0..log.words()) * PAGE_BYTES;
+                    self.due = (due, due);
                     self.phase = Phase::Header;
                 }
             }
@@ -229,6 +292,8 @@ impl Sender {
             }
             Phase::Ended => {
                 self.report.copied_at = timer::now();
+                self.course.keep(self.report.sent, 0);
+                self.course.publish();
                 return Ok(Step::End);
             }
             Phase::GivingUp => {
@@ -287,7 +352,8 @@ impl Sender {
         }
         *first = word;
         let taken = &mut words[..count];
-        stage2.lock().harvest(log, word, taken, &mut tlb);
+        let pages = stage2.lock().harvest(log, word, taken, &mut tlb);
+        self.due.1 = self.due.1.saturating_sub(u64::from(pages) * PAGE_BYTES);
         self.phase = Phase::Pages(word + count);
         Ok(Step::More)
     }
@@ -329,13 +395,16 @@ impl Sender {
                 + if self.report.rounds == 0 { 0 } else { disks },
         };
         self.report.rounds += 1;
+        self.due = (round.left, round.left);
+        self.course
+            .keep(self.report.sent, log.count(0..log.words()));
         info!(
             "guest {}: round {}: {} bytes in {} us, {} left",
             slot.guest.name, self.report.rounds, round.sent, round.took, round.left
         );
         let stop = Stop {
             state: STATE_BYTES * slot.guest.state_sections() as u64,
-            fixed: STOP_US,
+            fixed: STOP_US + self.hand_over,
         };
         self.phase = Phase::Pages(0);
         match self.precopy.round(round, stop) {
@@ -343,6 +412,7 @@ impl Sender {
             Next::Never(why) => return Err(Stopped::Diverges(why)),
             Next::Stop(_) => {
                 self.report.frozen_at = timer::now();
+                self.course.stops();
                 guests::stop_for_move(slot.guest.id);
                 // If it goes on here after all, that is at full speed.
                 self.slow(slot, FULL);

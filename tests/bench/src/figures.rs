@@ -119,7 +119,7 @@ pub const IO: [Figure; 13] = [
 ];
 
 /// The figures of `bench migrate`. The peers' are KVM's with QEMU at its defaults but for an unlimited bandwidth, counted on the same emulated board: the busy guest's.
-pub const MIGRATE: [Figure; 7] = [
+pub const MIGRATE: [Figure; 10] = [
     figure("downtime_idle_ms", 10.0, 3),
     kvm(figure("downtime_busy_ms", 25.0, 3), 66.0),
     kvm(figure("total_ms", 700.0, 1), 760.0),
@@ -127,6 +127,9 @@ pub const MIGRATE: [Figure; 7] = [
     figure("fault_instructions", 1500.0, 1),
     at_least("tracking_ratio", 0.8),
     figure("track_start_us", 500.0, 0),
+    figure("pack_instructions", 110_000.0, 0),
+    figure("send_instructions", 60_000.0, 0),
+    figure("pack_ratio", 0.6, 3),
 ];
 
 /// Those of [`IO`] that are ratios.

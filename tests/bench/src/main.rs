@@ -13,12 +13,13 @@ mod io;
 mod io_linux;
 mod measure;
 mod migrate;
+mod plot;
 
 use std::process::ExitCode;
 
 use figures::{BOOT, Figure, IO, MIGRATE, RATIOS};
 use io_linux::Clock;
-use measure::Value;
+use measure::{Measured, Value};
 
 const USAGE: &str = "usage: scripts/bench boot|io|migrate|wall [--json] [--runs N]
   boot      the figures of one board: traps, interrupts, Debian's boot, memory, fairness
@@ -33,19 +34,19 @@ It exits with 1 when a figure misses its budget, and with 2 when it could not be
 struct Subject {
     verb: &'static str,
     figures: &'static [Figure],
-    measure: fn() -> Vec<Value>,
+    measure: fn() -> Measured,
 }
 
 const SUBJECTS: [Subject; 4] = [
     Subject {
         verb: "boot",
         figures: &BOOT,
-        measure: measure::all,
+        measure: || measure::all().into(),
     },
     Subject {
         verb: "io",
         figures: &IO,
-        measure: || [io::all(), io_linux::all(Clock::Board)].concat(),
+        measure: || [io::all(), io_linux::all(Clock::Board)].concat().into(),
     },
     Subject {
         verb: "migrate",
@@ -55,7 +56,7 @@ const SUBJECTS: [Subject; 4] = [
     Subject {
         verb: "wall",
         figures: RATIOS,
-        measure: || io_linux::all(Clock::Wall),
+        measure: || io_linux::all(Clock::Wall).into(),
     },
 ];
 
@@ -101,9 +102,12 @@ fn main() -> ExitCode {
     let subject = options.subject;
     let measured =
         std::panic::catch_unwind(|| (0..options.runs).map(|_| (subject.measure)()).collect());
-    let Ok(runs): Result<Vec<Vec<Value>>, _> = measured else {
+    let Ok(mut runs): Result<Vec<Measured>, _> = measured else {
         return ExitCode::from(2);
     };
+    // Of what is not counted the last run's.
+    let extra = runs.last_mut().map(|run| std::mem::take(&mut run.extra));
+    let runs: Vec<_> = runs.into_iter().map(|run| run.values).collect();
     let counted: Vec<_> = subject
         .figures
         .iter()
@@ -112,7 +116,7 @@ fn main() -> ExitCode {
     print!(
         "{}",
         if options.json {
-            json(&counted)
+            json(&counted, &extra.unwrap_or_default())
         } else {
             table(&counted)
         }
@@ -123,7 +127,7 @@ fn main() -> ExitCode {
     ExitCode::from(u8::from(missed))
 }
 
-fn count(figure: &'static Figure, runs: &[Vec<(&str, f64)>]) -> Counted {
+fn count(figure: &'static Figure, runs: &[Vec<Value>]) -> Counted {
     let values = runs.iter().map(|run| {
         let found = run.iter().find(|(key, _)| *key == figure.key);
         found
@@ -140,10 +144,12 @@ fn count(figure: &'static Figure, runs: &[Vec<(&str, f64)>]) -> Counted {
     }
 }
 
-fn json(counted: &[Counted]) -> String {
-    let fields: Vec<_> = counted
-        .iter()
-        .map(|c| format!("  \"{}\": {}", c.figure.key, c.figure.show(c.worst)))
+fn json(counted: &[Counted], extra: &[(&str, String)]) -> String {
+    let figures = counted.iter();
+    let figures = figures.map(|c| (c.figure.key, c.figure.show(c.worst)));
+    let fields: Vec<_> = figures
+        .chain(extra.iter().cloned())
+        .map(|(key, value)| format!("  \"{key}\": {value}"))
         .collect();
     format!("{{\n{}\n}}\n", fields.join(",\n"))
 }

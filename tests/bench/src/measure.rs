@@ -24,6 +24,22 @@ const QUIET: &str = "console=ttyAMA0 quiet hearth.run=counter";
 /// A figure by its name.
 pub type Value = (&'static str, f64);
 
+/// What was counted, and what belongs to it and is none of it: each a key and a value in JSON.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// What is held to its budgets.
+    pub values: Vec<Value>,
+    /// The rest.
+    pub extra: Vec<(&'static str, String)>,
+}
+
+impl From<Vec<Value>> for Measured {
+    fn from(values: Vec<Value>) -> Self {
+        let extra = Vec::new();
+        Self { values, extra }
+    }
+}
+
 /// Counts the figures of a board once.
 ///
 /// # Panics

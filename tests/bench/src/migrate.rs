@@ -1,13 +1,15 @@
 //! What it costs a guest to move while it runs.
 //!
 //! A board of one core moves the bare-metal guest `dirty` from one of its places to another, with 160 MiB of data in 256 MiB, and says itself how long that took and for
-//! how long the guest was still. What a logged write costs is what EL2 has used while the log was on and pages were written, less what it used while none were.
+//! how long the guest was still, and how that went over time, which [`plot`](crate::plot) draws. What a logged write costs is what EL2 has used while the log was on and pages were written, less what it used while none were.
 
+use std::fs;
 use std::time::Duration;
 
-use system::{Board, Guest, Machine, Package};
+use system::{Board, Guest, Machine, Package, paths};
 
-use crate::measure::{Value, number};
+use crate::measure::{Measured, Value, number};
+use crate::plot::{self, Course};
 
 /// No line takes longer than this to come; a quiet machine needs a tenth of it.
 const LIMIT: Duration = Duration::from_secs(400);
@@ -25,11 +27,13 @@ const GAP_SECONDS: usize = 4;
 ///
 /// # Panics
 /// If a board does not do what it should; the message has its console.
-pub fn all() -> Vec<Value> {
+pub fn all() -> Measured {
     let idle = moved("migrate-idle", "busy_kib=0 every_ms=1000");
     let busy = moved("migrate-busy", "busy_kib=1024 every_ms=20");
+    let packing = packing();
+    let extra = drawn(&[("idle", &idle.course), ("busy", &busy.course)]);
     let data = f64::from(DATA_MIB) * f64::from(1 << 20);
-    vec![
+    let mut values = vec![
         ("downtime_idle_ms", idle.still_us / 1e3),
         ("downtime_busy_ms", busy.still_us / 1e3),
         ("total_ms", idle.all_us.max(busy.all_us) / 1e3),
@@ -37,6 +41,26 @@ pub fn all() -> Vec<Value> {
         ("fault_instructions", fault()),
         ("tracking_ratio", tracking()),
         ("track_start_us", start()),
+    ];
+    values.extend(packing);
+    Measured { values, extra }
+}
+
+/// Draws the courses to a page beside the boards' consoles; where it is, and what is drawn, for the answer.
+fn drawn(courses: &[(&str, &Course)]) -> Vec<(&'static str, String)> {
+    let path = paths::results().join("bench-migrate.html");
+    fs::write(&path, plot::page(courses)).expect("the page written");
+    eprintln!(
+        "migrate: the course of both moves is drawn in {}",
+        path.display()
+    );
+    let data = courses
+        .iter()
+        .map(|(name, course)| format!("\"{name}\": {}", course.json()));
+    let data: Vec<_> = data.collect();
+    vec![
+        ("plot", format!("{:?}", path.display().to_string())),
+        ("course", format!("{{{}}}", data.join(", "))),
     ]
 }
 
@@ -55,6 +79,7 @@ struct Moved {
     bytes: f64,
     all_us: f64,
     still_us: f64,
+    course: Course,
 }
 
 fn moved(name: &str, words: &str) -> Moved {
@@ -63,8 +88,12 @@ fn moved(name: &str, words: &str) -> Moved {
     let line = board.expect("guest dirty has moved: ", LIMIT);
     eprintln!("{name}: {line}");
     board.expect("DIRTY pages=", LIMIT);
+    board.send(b"\x1dt");
+    board.expect("course: that is all", LIMIT);
+    let course = Course::read(board.text());
     board.power_off();
     Moved {
+        course,
         bytes: number(&line, " rounds, "),
         all_us: number(&line, " bytes, "),
         still_us: number(&line, " in all, "),
@@ -138,4 +167,32 @@ fn start() -> f64 {
     let longest = gaps.fold(0.0, f64::max);
     board.power_off();
     longest
+}
+
+/// What it takes EL2 to pack a page of a Debian guest at its prompt that is not zeros, and to send one with tags through the card, and how many of its bytes packing leaves.
+fn packing() -> [Value; 3] {
+    let guest = Guest::debian("web", 1, "idle");
+    let package = Package::of([guest]).on(&["alpha"]).pack("bench-packing");
+    let card = [
+        "-global",
+        "virtio-mmio.force-legacy=false",
+        "-netdev",
+        "user,id=wire,restrict=on",
+        "-device",
+        "virtio-net-device,netdev=wire",
+    ];
+    let card = card.map(String::from);
+    let machine = Machine::virt(1).counted();
+    let mut board = Board::boot_with("bench-packing", machine, Some(&package), &card).allow(LIFE);
+    board.expect("hearth-guest: idle", LIMIT);
+    board.send(b"\x1dp");
+    let line = board.expect("packing: ", LIMIT);
+    eprintln!("packing: {line}");
+    board.power_off();
+    let (plain, packed) = (number(&line, " packed: "), number(&line, " bytes, "));
+    [
+        ("pack_instructions", number(&line, "a page takes ")),
+        ("send_instructions", number(&line, " to pack, ")),
+        ("pack_ratio", packed / plain),
+    ]
 }

@@ -40,6 +40,7 @@ fn boot(node: &mut Board0) {
                 votes: true,
                 witness: false,
                 drained: false,
+                downtime: None,
                 disarmed: false,
                 incarnation: Incarnation(0),
                 tenure: cluster_proto::ids::Tenure(0),

@@ -270,6 +270,7 @@ fn booted<const B: usize>(board: u8, boards: u8) -> Box<RealNode<B>> {
                 votes: usize::from(at) < SEATS,
                 witness: false,
                 drained: false,
+                downtime: None,
                 disarmed: false,
                 incarnation: Incarnation(0),
                 tenure: cluster_proto::ids::Tenure(0),

@@ -113,6 +113,7 @@ impl Sink for Tray {
                 epoch,
                 id,
                 to,
+                ..
             } => Work::Move(guest, epoch, id, to),
             Effect::Abandon { guest, id, .. } => Work::Abandon(guest, id),
             Effect::Renew { guest, from, to } => Work::Renew(guest, from, to),

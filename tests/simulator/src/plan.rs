@@ -122,7 +122,11 @@ fn operation(dice: &mut Dice, boards: usize) -> Operation {
             wanted: if on { Wanted::Running } else { Wanted::Stopped },
         },
         2 => Operation::Restart { guest },
-        3 | 4 => Operation::Drain { board, on },
+        3 | 4 => Operation::Drain {
+            board,
+            on,
+            downtime: None,
+        },
         5 => Operation::Disarm { board, on },
         6 => Operation::CreateGuest {
             spec: World::spec(dice.below(6) as u8),
@@ -136,6 +140,7 @@ fn migration(dice: &mut Dice, boards: usize) -> Operation {
     Operation::Migrate {
         guest: GuestId(dice.below(6) as u16),
         to: dice.chance(500_000).then_some(to),
+        downtime: None,
     }
 }
 

@@ -100,7 +100,11 @@ impl Scene {
 
     fn order_move(&mut self) -> Result<(), Violation> {
         let to = Some(BoardId(self.destination as u8));
-        self.order(Operation::Migrate { guest: GUEST, to })
+        self.order(Operation::Migrate {
+            guest: GUEST,
+            to,
+            downtime: None,
+        })
     }
 
     fn order(&mut self, operation: Operation) -> Result<(), Violation> {
@@ -186,7 +190,11 @@ impl Scene {
             Trouble::Restart => return self.order(Operation::Restart { guest: GUEST }),
             Trouble::Drain => {
                 let board = BoardId(self.destination as u8);
-                return self.order(Operation::Drain { board, on: true });
+                return self.order(Operation::Drain {
+                    board,
+                    on: true,
+                    downtime: None,
+                });
             }
         }
         Ok(())

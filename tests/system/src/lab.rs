@@ -133,6 +133,11 @@ impl Client {
         }
     }
 
+    /// The connection itself, for what is no service that answers in turn.
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// How long an answer took at the longest.
     pub fn longest(&self) -> Duration {
         self.longest

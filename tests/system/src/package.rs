@@ -71,6 +71,12 @@ impl Guest {
         self
     }
 
+    /// With so many vCPUs.
+    pub fn vcpus(mut self, vcpus: u8) -> Self {
+        self.vcpus = vcpus;
+        self
+    }
+
     /// With so much memory, MiB.
     pub fn memory(mut self, mib: u32) -> Self {
         self.memory = mib;

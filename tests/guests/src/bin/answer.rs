@@ -4,7 +4,7 @@
 //! So whoever asks can tell one boot from another, and whether two copies of the guest answer at once. It answers ARP and ping, too. It ends with a `q`
 //! on its console.
 //!
-//! Parameters: `ip=` (10.0.2.15), its IPv4 address; `fill=` (0): every page of its memory holds something, so that all of them have to go with it when it moves. Output: `ANSWER ready BOOT`, and `PASS answer answered=N`.
+//! Parameters: `ip=` (10.0.2.15), its IPv4 address; `fill=` (0): every page of its memory holds something, so that all of them have to go with it when it moves; `busy_kib=` (0): so much of that it writes anew with each answer, one part after another. Output: `ANSWER ready BOOT`, and `PASS answer answered=N`.
 #![no_std]
 #![no_main]
 
@@ -29,7 +29,13 @@ fn main(machine: &'static Machine) {
     if machine.number("fill", 0) != 0 {
         machine.all_spare().iter().for_each(fill);
     }
-    let mut counter = Counter { boot, answered: 0 };
+    let mut counter = Counter {
+        boot,
+        answered: 0,
+        busy: (machine.number("busy_kib", 0) as usize) << 10,
+        spare: largest(&machine.all_spare()),
+        at: 0,
+    };
     let Some(mut host) = Host::open(machine, Some(&mut counter)) else {
         return report::fail("answer", format_args!("no card"));
     };
@@ -40,6 +46,13 @@ fn main(machine: &'static Machine) {
         0 => println!("PASS answer answered={}", counter.answered),
         failures => println!("FAIL answer failures={failures}"),
     }
+}
+
+/// The larger range, if it holds something.
+fn largest(spare: &[Range]) -> Option<Range> {
+    let size = |range: &Range| range.end - range.start;
+    let largest = spare.iter().copied().max_by_key(size);
+    largest.filter(|range| size(range) >= PAGE)
 }
 
 /// Writes to every page of a range that is spare.
@@ -54,6 +67,29 @@ fn fill(range: &Range) {
 struct Counter {
     boot: u64,
     answered: u64,
+    /// Bytes that are written anew with each answer, in this range, from this offset on.
+    busy: usize,
+    spare: Option<Range>,
+    at: usize,
+}
+
+impl Counter {
+    /// Writes to each page of the next part.
+    fn write(&mut self) {
+        let Some(spare) = self.spare.filter(|_| self.busy > 0) else {
+            return;
+        };
+        for _ in 0..self.busy / PAGE {
+            if spare.start + self.at + PAGE > spare.end {
+                self.at = 0;
+            }
+            fill(&Range {
+                start: spare.start + self.at,
+                end: spare.start + self.at + PAGE,
+            });
+            self.at += PAGE;
+        }
+    }
 }
 
 impl Service for Counter {
@@ -65,7 +101,8 @@ impl Service for Counter {
             return None;
         }
         let mut line = Line { answer, length: 0 };
-        let Self { boot, answered } = self;
+        self.write();
+        let Self { boot, answered, .. } = self;
         *answered += 1;
         writeln!(line, "{boot:016x} {answered} {number}").ok()?;
         Some(line.length)

@@ -183,6 +183,7 @@ impl Situation {
                     votes: true,
                     witness: scope.witness && at == VOTERS - 1,
                     drained: false,
+                    downtime: None,
                     disarmed: false,
                     incarnation: Incarnation(0),
                     tenure: cluster_proto::ids::Tenure(0),

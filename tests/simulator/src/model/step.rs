@@ -72,6 +72,7 @@ impl Situation {
                     Fault::Migrate(_) => Operation::Migrate {
                         guest: GuestId(0),
                         to: None,
+                        downtime: None,
                     },
                     _ => Operation::DisarmAll { on: false },
                 };

@@ -29,6 +29,7 @@ impl World {
                 votes,
                 witness,
                 drained: false,
+                downtime: None,
                 disarmed: false,
                 incarnation: Incarnation(0),
                 tenure: cluster_proto::ids::Tenure(0),
