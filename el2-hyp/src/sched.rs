@@ -137,7 +137,7 @@ pub struct Scheduler<const CORES: usize, const ENTITIES: usize, const GUESTS: us
     used: usize,
     /// How many are ready, and neither held nor out, so that a board with nobody waiting looks at no table.
     ready: usize,
-    /// The service of the last one picked: what comes back from a wait starts a lead behind it at most.
+    /// The most service of one picked, or of the one of those that ran with the least, when nobody waited: what comes back from a wait starts a lead behind it at most.
     floor: u64,
     /// For each core, no later than the first timer that it keeps for parked vCPUs, or for a guest that is out.
     earliest: [u64; CORES],
@@ -219,14 +219,17 @@ impl<const CORES: usize, const ENTITIES: usize, const GUESTS: usize>
         if entity.is_barred() {
             return None;
         }
-        self.enter_queue(id, now)
+        self.enter_queue(id, now, self.lead)
     }
 
-    /// One that is ready, and neither held nor out, may be picked from here on.
-    fn enter_queue(&mut self, id: EntityId, now: u64) -> Option<CoreId> {
+    /// One that is ready, and neither held nor out, may be picked from here on. It is `behind` those that run by so much at most.
+    fn enter_queue(&mut self, id: EntityId, now: u64, behind: u64) -> Option<CoreId> {
+        if self.ready == 0 {
+            self.raise_floor(now);
+        }
         self.ready += 1;
         let entity = &mut self.entities[usize::from(id.0)];
-        entity.served = entity.served.max(self.floor.saturating_sub(self.lead));
+        entity.served = entity.served.max(self.floor.saturating_sub(behind));
         let last = entity.last_core;
         self.core_for(last, now)
     }
@@ -258,7 +261,7 @@ impl<const CORES: usize, const ENTITIES: usize, const GUESTS: usize>
             }
             let waits = entity.is_waiting();
             self.live += 1;
-            if waits && let Some(core) = self.enter_queue(id, now) {
+            if waits && let Some(core) = self.enter_queue(id, now, self.lead) {
                 kicks.add(core);
             }
         }
@@ -296,6 +299,14 @@ impl<const CORES: usize, const ENTITIES: usize, const GUESTS: usize>
                     self.running[usize::from(core.0)].map(|id| self.service(id, now))
                 })
             })
+    }
+
+    /// Nobody waits: what those that run have had until now nobody else wanted.
+    fn raise_floor(&mut self, now: u64) {
+        let running = self.running.iter().flatten();
+        if let Some(least) = running.map(|id| self.service(*id, now)).min() {
+            self.floor = self.floor.max(least);
+        }
     }
 
     fn service(&self, id: EntityId, now: u64) -> u64 {

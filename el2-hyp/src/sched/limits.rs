@@ -153,7 +153,8 @@ impl<const CORES: usize, const ENTITIES: usize, const GUESTS: usize>
             assert!(entity.out, "all of a guest's vCPUs are out, or none");
             entity.out = false;
             if entity.is_waiting()
-                && let Some(core) = self.enter_queue(EntityId(index as u16), now)
+                // It is no sleeper that has come back: with a lead in each period it would have its budget before anybody else has a turn.
+                && let Some(core) = self.enter_queue(EntityId(index as u16), now, 0)
             {
                 kicks.add(core);
             }

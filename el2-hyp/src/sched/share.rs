@@ -79,14 +79,17 @@ pub enum Capper {
     Move,
 }
 
-/// A guest's caps, and what it has had in this period.
+/// How many periods' budgets a guest has at most, if it did not use those before.
+const KEPT: u64 = 4;
+
+/// A guest's caps, and what is left of its budget.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
     caps: [Option<Cap>; 2],
     /// Ticks on cores in a period; 0 without a cap.
     ticks: u64,
-    /// Ticks that it has had, with what it had too much before.
-    used: u64,
+    /// Ticks that are left of it and of what was kept; below zero, what was had too much.
+    left: i64,
     /// When the period ends.
     refill_at: u64,
     /// The budget was found used: none of its vCPUs is to have a core until this core finds it refilled.
@@ -98,7 +101,7 @@ impl Budget {
     pub(super) const NONE: Self = Self {
         caps: [None; 2],
         ticks: 0,
-        used: 0,
+        left: 0,
         refill_at: 0,
         out: None,
     };
@@ -107,9 +110,11 @@ impl Budget {
     pub(super) fn set(&mut self, by: Capper, cap: Option<Cap>, now: u64, period: u64) {
         self.caps[by as usize] = cap;
         let lowest = self.caps.iter().flatten().min();
+        let ticks = lowest.map_or(0, |cap| (period * u64::from(cap.percent()) / 100).max(1));
         *self = Self {
             caps: self.caps,
-            ticks: lowest.map_or(0, |cap| (period * u64::from(cap.percent()) / 100).max(1)),
+            ticks,
+            left: ticks as i64,
             refill_at: now + period,
             ..Self::NONE
         };
@@ -123,16 +128,19 @@ impl Budget {
     /// Takes account of so many ticks that a vCPU has had until now. More than a period too many are forgiven: a board that stood still for a minute has not given a guest a minute.
     pub(super) fn charge(&mut self, ticks: u64, now: u64, period: u64) {
         debug_assert!(self.is_capped());
-        self.used = self.used.saturating_add(ticks);
+        self.left = self.left.saturating_sub_unsigned(ticks);
         self.refill(now, period);
-        self.used = self.used.min(self.ticks + period);
+        self.left = self.left.max(-(period as i64));
     }
 
-    /// Begins a new period if one is over. What was not used is gone, what was used too much is not.
+    /// Begins a new period if one is over. What was used too much is taken off it, and so much that was not used is added as [`KEPT`] says: a vCPU that waits longer
+    /// than a period for its turn has not lost its guest's share.
     pub(super) fn refill(&mut self, now: u64, period: u64) {
         if now >= self.refill_at {
             let periods = (now - self.refill_at) / period + 1;
-            self.used = self.used.saturating_sub(periods.saturating_mul(self.ticks));
+            let more = periods.saturating_mul(self.ticks);
+            let most = (self.ticks * KEPT) as i64;
+            self.left = self.left.saturating_add_unsigned(more).min(most);
             self.refill_at += periods * period;
         }
         assert!(self.refill_at > now);
@@ -140,12 +148,13 @@ impl Budget {
 
     /// Whether nothing is left of it.
     pub(super) fn is_used(&self) -> bool {
-        self.is_capped() && self.used >= self.ticks
+        self.is_capped() && self.left <= 0
     }
 
     /// Ticks that are left if so many were had besides.
     pub(super) fn left(&self, besides: u64) -> u64 {
-        self.ticks.saturating_sub(self.used.saturating_add(besides))
+        let left = self.left.saturating_sub_unsigned(besides);
+        u64::try_from(left).unwrap_or(0)
     }
 
     /// When there is more of it.

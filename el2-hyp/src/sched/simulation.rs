@@ -299,8 +299,7 @@ proptest! {
         }
     }
 
-    /// No guest has more than its cap, and none has clearly less than its cap and an equal share would give it: what it waits for a turn
-    /// it may lack at the end of a period.
+    /// No guest has more than its cap, and none has clearly less than its cap and an equal share would give it.
     #[test]
     fn caps_are_kept(cores in 1..=4_usize, vcpus in prop::array::uniform4(0..=4_u16), caps in prop::array::uniform4(0..=200_u16)) {
         let mut board = Board::new(cores, vcpus, SPINS);
@@ -318,4 +317,14 @@ proptest! {
             prop_assert!(guests[guest] >= 0.75 * cap.min(share), "{share} {guests:?}");
         }
     }
+}
+
+/// One that wants to run all the time is not made to wait for what it had while a capped guest was out.
+#[test]
+fn what_nobody_else_could_have_is_not_owed() {
+    let mut board = Board::new(4, [0, 1, 0, 4], SPINS);
+    board.cap(1, Capper::Operator, 69);
+    board.cap(3, Capper::Operator, 194);
+    let (guests, _) = board.run(4 * HZ);
+    assert!(guests[1] > 65.0 && guests[3] > 193.0, "{guests:?}");
 }
