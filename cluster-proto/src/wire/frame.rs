@@ -7,7 +7,7 @@ use crate::wire::auth::TAG;
 /// The first bytes of every frame.
 pub const MAGIC: [u8; 2] = *b"He";
 /// The version that this code speaks.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 /// Bytes before the body.
 pub const HEADER: usize = 28;
 /// The largest body in bytes.
