@@ -12,6 +12,8 @@ pub mod images;
 #[cfg(test)]
 mod move_tests;
 #[cfg(test)]
+mod restore_tests;
+#[cfg(test)]
 mod tests;
 
 use heapless::Deque;

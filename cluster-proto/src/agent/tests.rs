@@ -481,6 +481,11 @@ impl Lab {
     }
 
     /// Who owns the guest and runs it.
+    /// Pulls a board's plug.
+    pub fn turn_off(&mut self, board: usize) {
+        self.off.insert(board);
+    }
+
     pub fn owner(&self) -> Option<usize> {
         let guest = GuestId(0);
         let ledger =
