@@ -53,8 +53,25 @@ quantity! {
     Tenure(u64)
 }
 quantity! {
-    /// Which move of a guest: the log index of the decree that ordered it. Zero is no move.
+    /// Which move of a guest: the log index of the decree that ordered it. Zero is no move. One with its highest bit set is none between boards, but a
+    /// guest's way to or from a file ([`MoveId::of_file`]).
     MoveId(u64)
+}
+
+impl MoveId {
+    const FILE: u64 = 1 << 63;
+
+    /// The name of a guest's way to or from a file, made of random bits. No index of a log comes that far.
+    #[must_use]
+    pub const fn of_file(random: u64) -> Self {
+        Self(random | Self::FILE)
+    }
+
+    /// Whether it names a guest's way to or from a file.
+    #[must_use]
+    pub const fn is_of_file(self) -> bool {
+        self.0 & Self::FILE != 0
+    }
 }
 quantity! {
     /// A moment on one board's own clock, in microseconds since an arbitrary start.

@@ -263,6 +263,40 @@ pub fn choose_live<const B: usize, const G: usize, const D: usize>(
     best.map(|(_, board)| board)
 }
 
+/// The class of a board with this core (MIDR_EL1), interrupt controller (2 or 3, for GICv2 or GICv3) and counter (its ticks in a second). Never zero.
+#[must_use]
+pub fn class_of(midr: u64, gic: u8, frequency: u64) -> u32 {
+    let parts = [midr, gic.into(), frequency];
+    let class = parts.iter().fold(0u32, |sum, part| {
+        (sum.rotate_left(7) ^ (*part as u32)).wrapping_mul(0x9e37_79b1)
+    });
+    class | 1
+}
+
+/// Where guest `id`, which has no owner, should go on as it was saved on a board of that class: there, if a board is named and can take it, or on the board of that
+/// class that would have the most memory left, the lowest number among equals. Nobody is displaced for that.
+#[must_use]
+pub fn choose_in_class<const B: usize, const G: usize, const D: usize>(
+    ledger: &Ledger<B, G, D>,
+    id: GuestId,
+    class: u32,
+    to: Option<BoardId>,
+) -> Option<BoardId> {
+    let mut best: Option<(u32, BoardId)> = None;
+    let asked = |board: BoardId| to.is_none_or(|to| to == board);
+    let boards = ledger
+        .boards()
+        .filter(|(board, entry)| asked(*board) && entry.capacity.class == class);
+    for (board, _) in boards {
+        if let Verdict::Fits { left } = verdict(ledger, id, board)
+            && best.is_none_or(|(most, _)| left > most)
+        {
+            best = Some((left, board));
+        }
+    }
+    best.map(|(_, board)| board)
+}
+
 /// Whether guest `id` could run where it is not now: on a board other than `from`, without displacing anybody.
 #[must_use]
 pub fn fits_elsewhere<const B: usize, const G: usize, const D: usize>(

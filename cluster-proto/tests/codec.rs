@@ -107,6 +107,14 @@ fn operation() -> impl Strategy<Value = Operation> {
         any::<u16>().prop_map(|guest| Operation::CancelMove {
             guest: GuestId(guest)
         }),
+        (any::<(u16, u64, u32)>(), proptest::option::of(board())).prop_map(|(it, to)| {
+            Operation::Restore {
+                guest: GuestId(it.0),
+                id: MoveId::of_file(it.1),
+                class: it.2,
+                to,
+            }
+        }),
         any::<(u16, Option<u16>, Option<u16>)>().prop_map(|(guest, weight, cap)| {
             Operation::Scale {
                 guest: GuestId(guest),

@@ -29,7 +29,7 @@ fn bytes(value: &impl Wire) -> Vec<u8> {
 
 fn status() -> Status {
     Status {
-        speaks: 3,
+        speaks: 4,
         era: ERA,
         memory: Memory(0xa1),
         term: Term(7),

@@ -7,123 +7,40 @@
 //! A driver calls [`Agent::receive`] for each datagram, [`Agent::tick`] at [`Agent::deadline`] at the latest, and [`Agent::local`] when one of its guests started or is gone.
 
 pub mod book;
+mod hands;
 pub mod images;
 #[cfg(test)]
 mod move_tests;
+#[cfg(test)]
+mod restore_tests;
 #[cfg(test)]
 mod tests;
 
 use heapless::Deque;
 
-use crate::ids::{BoardId, Epoch, GuestId, Micros, MoveId};
+use crate::ids::{Epoch, GuestId, Micros, MoveId, Span};
 use crate::ledger::Ledger;
-use crate::ledger::types::{Digest, Reason};
-use crate::node::{Arrival, CopyState, Effect, Journal, Local, Node, Setup, Sink};
-use crate::service::fetch::Store;
-use crate::service::progress::Progress;
+use crate::ledger::types::Reason;
+use crate::node::{Arrival, CopyState, Effect, Local, Node, Setup, Sink};
 use crate::service::{CONSOLE_BYTES, Parcel};
 use crate::wire::auth::Authenticator;
 use crate::wire::codec::Writer;
 use crate::wire::frame::{MAX_BODY, Party, Recipient};
-use book::{Book, Destination, Endpoint};
+use book::{Book, Endpoint};
+pub use hands::{Awaiting, Brought, Hands};
 use images::Images;
 
-/// What an agent does to the world.
-pub trait Hands<const B: usize, const G: usize, const D: usize>: Store {
-    /// Sends a frame. One that cannot be sent is lost, as frames are.
-    fn send(&mut self, to: Destination, frame: &[u8]);
+/// How long a guest waits for the tool that is to bring it.
+const TOOL_PATIENCE: Span = Span::millis(5_000);
 
-    /// Makes a journal's record durable; it is when this returns. Only a node with a journal asks for it.
-    fn persist(&mut self, place: Journal, record: &[u8]);
-
-    /// Begins to start a guest, as `ledger` describes it: from its images, which are all here, or from the copy that move `arrived` brought in the epoch before.
-    /// [`Agent::local`] tells how that ends. If it is refused, there is no copy, and what arrived is dropped.
-    ///
-    /// # Errors
-    /// Why it cannot.
-    fn start(
-        &mut self,
-        guest: GuestId,
-        epoch: Epoch,
-        arrived: Option<MoveId>,
-        ledger: &Ledger<B, G, D>,
-    ) -> Result<(), Reason>;
-
-    /// Begins to copy a running guest to board `to`, which is reached at `at`; it is to be still for `downtime` milliseconds at most, if that is given. [`Agent::local`] tells how that ends: [`Local::Ready`] or [`Local::Stays`]. A copy
-    /// that is destroyed ends it too.
-    fn send_guest(
-        &mut self,
-        guest: GuestId,
-        epoch: Epoch,
-        id: MoveId,
-        to: BoardId,
-        at: Destination,
-        downtime: Option<u16>,
-    );
-
-    /// How the newest move of a guest goes of which this board is an end, if there was one.
-    fn progress(&self, _: GuestId) -> Option<Progress> {
-        None
-    }
-
-    /// Ends a move, if it has not ended; a copy that was stopped for it goes on, unless it is frozen.
-    fn abandon_move(&mut self, guest: GuestId, epoch: Epoch, id: MoveId);
-
-    /// A copy that was stopped for its hand-over is in epoch `to` from here on, and is frozen. Its move is over. If it has ended meanwhile,
-    /// [`Agent::local`] says so in the new epoch.
-    fn renew(&mut self, guest: GuestId, from: Epoch, to: Epoch);
-
-    /// Stops a copy's processors at once, also one that is still starting.
-    fn freeze(&mut self, guest: GuestId, epoch: Epoch);
-
-    /// Lets a frozen copy go on; one that is stopped for its hand-over only when its move is over.
-    fn resume(&mut self, guest: GuestId, epoch: Epoch);
-
-    /// Destroys a copy; [`Agent::local`] says when it is gone.
-    fn destroy(&mut self, guest: GuestId, epoch: Epoch);
-
-    /// From now on this copy's output may leave until `until`, exclusive; zero: not at all.
-    fn permit(&mut self, guest: GuestId, epoch: Epoch, until: Micros);
-
-    /// Whether an image is here whole.
-    fn has_image(&self, digest: &Digest) -> bool;
-
-    /// An image's length in bytes, if it is here whole.
-    fn image_length(&self, digest: &Digest) -> Option<u32>;
-
-    /// Makes room for an image that is to be fetched; whether there is some.
-    fn begin_image(&mut self, digest: &Digest, length: u32) -> bool;
-
-    /// The image that was begun is whole, or given up.
-    fn end_image(&mut self, digest: &Digest, whole: bool);
-
-    /// Gives back the room of fetched images that nobody `needs`.
-    fn drop_images(&mut self, needs: &dyn Fn(&Digest) -> bool);
-
-    /// What a guest's console said from byte `from` on, into `to`: the position of the first byte, and how many there are. None if the guest is not here.
-    fn listen(&mut self, guest: GuestId, from: u64, to: &mut [u8]) -> Option<(u64, usize)>;
-
-    /// Types at a guest's console; whether the guest is here.
-    fn type_in(&mut self, guest: GuestId, bytes: &[u8]) -> bool;
-}
-
-/// Whether a board waits for a guest that somebody wants to send it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Awaiting {
-    /// It does not know of it yet, or lacks an image: ask again.
-    NotYet,
-    /// It does, and has all that the guest needs beside its copy.
-    Here,
-    /// It does not, and will not.
-    Over,
-}
-
-/// A copy that is to start and waits for images.
+/// A copy that is to start and waits for images, or for what a tool brings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Pending {
     epoch: Epoch,
     frozen: bool,
     arrived: Option<MoveId>,
+    /// Since when it waits, or when it was last seen to be on its way.
+    since: Micros,
 }
 
 /// What came beside the protocol, until the node has done with the datagram.
@@ -152,6 +69,7 @@ struct Out<'a, H, const B: usize, const G: usize, const D: usize> {
     pending: &'a mut [Option<Pending>; G],
     inbox: &'a mut Inbox,
     later: &'a mut Deque<Local, G>,
+    now: Micros,
 }
 
 impl<H: Hands<B, G, D>, const B: usize, const G: usize, const D: usize> Sink
@@ -175,6 +93,7 @@ impl<H: Hands<B, G, D>, const B: usize, const G: usize, const D: usize> Sink
                         epoch,
                         frozen: false,
                         arrived,
+                        since: self.now,
                     });
                 }
             }
@@ -242,6 +161,7 @@ macro_rules! node_and_out {
                 pending: &mut $agent.pending,
                 inbox: &mut $agent.inbox,
                 later: &mut $agent.later,
+                now: $agent.now,
             },
         )
     };
@@ -358,6 +278,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
     /// Starts a guest whose images are here, or sees to it that the next one comes. What arrived waits for none: the board took it with all that it needs.
     fn try_start<H: Hands<B, G, D>>(&mut self, guest: GuestId, pending: Pending, hands: &mut H) {
         let (epoch, arrived) = (pending.epoch, pending.arrived);
+        let file = arrived.filter(|id| id.is_of_file());
+        let brought = file.map_or(Brought::All, |id| hands.brought(guest, epoch, id));
         let ledger = self.node.ledger();
         let stands = ledger.guest(guest).is_some() && ledger.epoch(guest) == epoch;
         let missing = || images::first_missing(ledger, guest, hands);
@@ -365,6 +287,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         let outcome = match missing {
             // The ledger has gone on; what it says now comes as an effect.
             _ if !stands => Err(Reason::StartFailed),
+            _ if brought == Brought::Refused => Err(Reason::NotRestored),
+            _ if brought != Brought::All => match self.wait_for_tool(guest, brought) {
+                true => return,
+                false => Err(Reason::NotRestored),
+            },
             None => hands.start(guest, epoch, arrived, ledger),
             Some(digest) => match self.want_image(&digest, hands) {
                 Ok(()) => return,
@@ -381,6 +308,18 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             let room = self.later.push_back(gone).is_ok();
             assert!(room, "more guests are gone than there are");
         }
+    }
+
+    /// Whether a guest that a tool is to bring is waited for any longer.
+    fn wait_for_tool(&mut self, guest: GuestId, brought: Brought) -> bool {
+        let now = self.now;
+        let Some(pending) = &mut self.pending[guest.at()] else {
+            return false;
+        };
+        if brought == Brought::Some {
+            pending.since = now;
+        }
+        now.since(pending.since) < TOOL_PATIENCE
     }
 
     /// Somebody asks whether the copy of a guest that move `id` of epoch `epoch` brings is wanted here. Images that a guest needs beside it are sent for.
@@ -453,8 +392,22 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 let progress = hands.progress(guest);
                 self.post(from, &Parcel::Goes { guest, progress }, hands);
             }
+            Ok(Parcel::Save { guest, epoch, id }) => {
+                let at = self.book.find(Recipient::One(from));
+                if let (Party::Operator(_), Some(at), true) = (from, at, id.is_of_file())
+                    && let Some(why) = hands.save(guest, epoch, id, at)
+                {
+                    self.post(from, &Parcel::NotSaved { guest, id, why }, hands);
+                }
+            }
             // A board has no use for an answer to what only tools ask.
-            Ok(Parcel::Said { .. } | Parcel::Elsewhere { .. } | Parcel::Goes { .. }) | Err(_) => {}
+            Ok(
+                Parcel::Said { .. }
+                | Parcel::Elsewhere { .. }
+                | Parcel::Goes { .. }
+                | Parcel::NotSaved { .. },
+            )
+            | Err(_) => {}
             Ok(parcel) => self.on_image_parcel(from, &parcel, hands),
         }
     }

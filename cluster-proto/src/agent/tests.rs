@@ -6,7 +6,7 @@ use std::vec::Vec;
 use sha2::Digest as _;
 
 use super::book::{Destination, Endpoint};
-use super::{Agent, Hands};
+use super::{Agent, Brought, Hands};
 use crate::client::{Client, Question, Reply};
 use crate::ids::{BoardId, BoardSet, Epoch, GuestId, Incarnation, Micros, MoveId, Span};
 use crate::ledger::Ledger;
@@ -17,7 +17,7 @@ use crate::ledger::types::{
 use crate::limits;
 use crate::node::{Journal, Local, Setup};
 use crate::service::fetch::Store;
-use crate::service::{Parcel, Unwanted};
+use crate::service::{Parcel, Unsaved, Unwanted};
 use crate::wire::auth::ClusterKey;
 use crate::wire::codec::Writer;
 use crate::wire::frame::MAX_BODY;
@@ -71,6 +71,10 @@ pub(super) struct Body {
     /// Moves that are under way from here, and what moves have brought.
     pub moves: BTreeMap<GuestId, (Epoch, MoveId, BoardId)>,
     pub arrived: BTreeMap<GuestId, MoveId>,
+    /// What a tool has brought.
+    pub brought: BTreeMap<GuestId, (MoveId, Brought)>,
+    /// What a tool wants saved.
+    pub saves: Vec<(GuestId, Epoch, MoveId, Destination)>,
 }
 
 impl Store for Body {
@@ -137,6 +141,24 @@ impl Hands<B, G, D> for Body {
     fn abandon_move(&mut self, guest: GuestId, epoch: Epoch, id: MoveId) {
         let order = self.moves.remove(&guest).expect("a move");
         assert_eq!((order.0, order.1), (epoch, id));
+    }
+    fn brought(&self, guest: GuestId, _: Epoch, id: MoveId) -> Brought {
+        let here = self.brought.get(&guest).filter(|brought| brought.0 == id);
+        here.map_or(Brought::Nothing, |brought| brought.1)
+    }
+    fn save(
+        &mut self,
+        guest: GuestId,
+        epoch: Epoch,
+        id: MoveId,
+        at: Destination,
+    ) -> Option<Unsaved> {
+        let copy = self.copies.get(&guest).filter(|copy| copy.epoch == epoch);
+        if copy.is_none() {
+            return Some(Unsaved::NotHere);
+        }
+        self.saves.push((guest, epoch, id, at));
+        None
     }
     fn renew(&mut self, guest: GuestId, from: Epoch, to: Epoch) {
         assert!(self.moves.remove(&guest).is_some_and(|it| it.0 == from));
@@ -461,6 +483,11 @@ impl Lab {
     }
 
     /// Who owns the guest and runs it.
+    /// Pulls a board's plug.
+    pub fn turn_off(&mut self, board: usize) {
+        self.off.insert(board);
+    }
+
     pub fn owner(&self) -> Option<usize> {
         let guest = GuestId(0);
         let ledger =

@@ -3,11 +3,11 @@
 //! ```text
 //!  0      1      2        4         8       16       24        28              length - 16
 //! ┌──────┬──────┬────────┬─────────┬───────┬────────┬─────────┬───────────────┬──────┐
-//! │ 1    │ kind │ guest  │ cluster │ epoch │ move   │ number  │ body          │ tag  │
+//! │ 2    │ kind │ guest  │ cluster │ epoch │ move   │ number  │ body          │ tag  │
 //! └──────┴──────┴────────┴─────────┴───────┴────────┴─────────┴───────────────┴──────┘
 //! ```
 //! Little-endian. Kind 0 is a chunk: `number` is its own, the body its bytes. Kind 1 is what the receiver says: `number` is the first chunk that has not come, the body has the bits of those behind
-//! it (16 bytes) and the verdict (one). The tag is over all that stands before it, under a key that is derived from the cluster's for this move ([`move_key`]): a frame of another move, or of
+//! it (16 bytes) and the verdict (one: 0 going, 1 whole, from 2 on a [refusal](super::Refusal)). The tag is over all that stands before it, under a key that is derived from the cluster's for this move ([`move_key`]): a frame of another move, or of
 //! another life, is nobody's.
 
 use super::{CHUNK, Seen, Verdict};
@@ -15,7 +15,7 @@ use crate::ids::{Epoch, GuestId, MoveId};
 use crate::wire::auth::{LifeKey, TAG, is_tag, move_key, tag};
 
 /// The format's number.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bytes before the body.
 const HEADER: usize = 28;
 /// Bytes of what the receiver says.
@@ -125,7 +125,7 @@ impl Key {
                 }
                 Body::Seen(seen) => {
                     to[HEADER..HEADER + 16].copy_from_slice(&seen.beyond.to_le_bytes());
-                    to[HEADER + 16] = seen.verdict as u8;
+                    to[HEADER + 16] = seen.verdict.to_byte();
                     SEEN
                 }
             };
@@ -149,16 +149,10 @@ impl Key {
             (0, bytes) => (bytes.len() <= CHUNK).then_some(Body::Chunk { number, bytes }),
             (1, [beyond @ .., verdict]) => {
                 let beyond = <[u8; 16]>::try_from(beyond).ok()?;
-                let verdict = match verdict {
-                    0 => Verdict::Going,
-                    1 => Verdict::Whole,
-                    2 => Verdict::Refused,
-                    _ => return None,
-                };
                 Some(Body::Seen(Seen {
                     next: number,
                     beyond: u128::from_le_bytes(beyond),
-                    verdict,
+                    verdict: Verdict::from_byte(*verdict)?,
                 }))
             }
             _ => None,

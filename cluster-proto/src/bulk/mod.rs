@@ -1,4 +1,4 @@
-//! The bulk stream: what a guest that moves is sent by, from board to board, beside the protocol's own frames.
+//! The bulk stream: what a guest that moves is sent by, from board to board, or between a board and a tool that has it in a file, beside the protocol's own frames.
 //!
 //! - [`frame`]: a frame of the stream, authentic under a key that only this move has. - [`Outgoing`], [`Incoming`]: its two ends. They know neither what is sent nor how time
 //!   passes: chunks of bytes go in at one end and come out at the other in order, once each, whatever datagrams do in between.
@@ -84,5 +84,115 @@ pub enum Verdict {
     /// It has all that it needs.
     Whole,
     /// It will not take it.
-    Refused,
+    Refused(Refusal),
+}
+
+/// Why the receiver will not take it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It waits for no such guest, or not any more.
+    Unawaited = 0,
+    /// It has no room for the guest, or cannot make one of that description.
+    NoRoom = 1,
+    /// Its interrupt controller is another, or tells other priorities apart.
+    Interrupts = 2,
+    /// Its counter runs at another speed.
+    Counter = 3,
+    /// Its processor is another.
+    Processor = 4,
+    /// The guest has more memory than was made for it.
+    Memory = 5,
+    /// What comes is no record of a guest, or a damaged one.
+    Record = 6,
+    /// It is the record of a guest with other vCPUs, devices or images.
+    Other = 7,
+    /// The receiver has called it off, or the sender was silent for too long.
+    CalledOff = 8,
+}
+
+impl core::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Unawaited => "it waits for no such guest, or not any more",
+            Self::NoRoom => "it has no room for it, or cannot make a guest of that description",
+            Self::Interrupts => "its interrupt controller is another",
+            Self::Counter => "its counter runs at another speed",
+            Self::Processor => "its processor is another",
+            Self::Memory => "the guest has more memory than was made for it",
+            Self::Record => "what came is no record of a guest, or a damaged one",
+            Self::Other => {
+                "it is the record of a guest with other vCPUs, memory, devices or images"
+            }
+            Self::CalledOff => "it was called off, or nothing more came",
+        })
+    }
+}
+
+/// What a board tells a tool behind the record of a guest that it has saved, as the stream's last chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    /// How long the guest was still, microseconds.
+    pub still_us: u32,
+    /// How many rounds it was copied in while it ran.
+    pub rounds: u32,
+}
+
+impl Saved {
+    /// Its bytes.
+    pub const BYTES: usize = 8;
+
+    /// As bytes, little-endian.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
+        let (still, rounds) = (u64::from(self.still_us), u64::from(self.rounds));
+        (still | rounds << 32).to_le_bytes()
+    }
+
+    /// From a chunk; none if it is no such.
+    #[must_use]
+    pub fn from_bytes(chunk: &[u8]) -> Option<Self> {
+        let both = u64::from_le_bytes(chunk.try_into().ok()?);
+        Some(Self {
+            still_us: both as u32,
+            rounds: (both >> 32) as u32,
+        })
+    }
+}
+
+impl Refusal {
+    const ALL: [Self; 9] = [
+        Self::Unawaited,
+        Self::NoRoom,
+        Self::Interrupts,
+        Self::Counter,
+        Self::Processor,
+        Self::Memory,
+        Self::Record,
+        Self::Other,
+        Self::CalledOff,
+    ];
+}
+
+impl Verdict {
+    /// Verdicts from this number on are refusals.
+    const REFUSED: u8 = 2;
+
+    fn to_byte(self) -> u8 {
+        match self {
+            Self::Going => 0,
+            Self::Whole => 1,
+            Self::Refused(why) => Self::REFUSED + why as u8,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Going),
+            1 => Some(Self::Whole),
+            why => {
+                let why = Refusal::ALL.get(usize::from(why - Self::REFUSED))?;
+                Some(Self::Refused(*why))
+            }
+        }
+    }
 }

@@ -215,6 +215,10 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             Observation::Running {} => {
                 if guest.phase == Phase::Starting {
                     guest.phase = Phase::Running;
+                    // What was restored is wanted from here on: it fails over like any other.
+                    if matches!(guest.origin, Origin::Restored { .. }) {
+                        guest.wanted = Wanted::Running;
+                    }
                     self.note(Happening::Ran, Reason::None, owner, Some(id));
                 }
             }
@@ -272,6 +276,12 @@ impl<const B: usize, const G: usize, const D: usize> Ledger<B, G, D> {
             } => self.migrate(*guest, *to, *downtime),
             Operation::CancelMove { guest } => self.cancel_move(*guest),
             Operation::Scale { guest, weight, cap } => self.scale(*guest, *weight, *cap),
+            Operation::Restore {
+                guest,
+                id,
+                class,
+                to,
+            } => self.restore(*guest, *id, *class, *to),
         };
         match result {
             Ok(number) => Outcome::Done { number },

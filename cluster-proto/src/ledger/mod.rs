@@ -8,6 +8,7 @@ pub mod decree;
 mod images;
 mod moves;
 pub mod page;
+mod restore;
 mod seats;
 pub mod types;
 

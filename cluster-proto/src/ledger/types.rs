@@ -118,6 +118,12 @@ tagged! {
         },
         /// The same owner had it in the epoch before, asked for a hand-over, and was told to keep it.
         2 => Kept {},
+        /// An operator's tool brings it from a file, once this board is the owner; it goes on from that. Until it runs it is wanted stopped, so that whatever
+        /// fails leaves it stopped.
+        3 => Restored {
+            /// Under which name the file comes.
+            id: MoveId,
+        },
     }
 }
 
@@ -262,6 +268,10 @@ choice! {
         DestinationLost = 14,
         /// Its board cannot move guests while they run.
         CannotMove = 15,
+        /// An operator has it go on from a file.
+        Restored = 16,
+        /// What was to come from a file did not come whole, or was not taken.
+        NotRestored = 17,
     }
 }
 
@@ -473,6 +483,17 @@ tagged! {
             weight: Option<u16>,
             /// Percent of one core at the most; zero for as much as there is.
             cap: Option<u16>,
+        },
+        /// Has a stopped guest go on from a file, which the operator's tool brings to its new owner.
+        13 => Restore {
+            /// Which guest.
+            guest: GuestId,
+            /// The name under which the file comes ([`MoveId::of_file`]).
+            id: MoveId,
+            /// The class of the board from which it was saved: it goes on on no other.
+            class: u32,
+            /// Where; none: on the board that suits it best.
+            to: Option<BoardId>,
         },
     }
 }

@@ -280,7 +280,7 @@ pub(super) struct Charge {
 impl Charge {
     fn arrived(&self) -> Option<MoveId> {
         match self.origin {
-            Origin::Arrived { id } => Some(id),
+            Origin::Arrived { id } | Origin::Restored { id } => Some(id),
             Origin::Fresh {} | Origin::Kept {} => None,
         }
     }

@@ -3,7 +3,7 @@
 use super::state::Founding;
 use super::{Effect, Node, Sink};
 use crate::ids::{BoardId, BoardSet, Era, Index, Memory, Term};
-use crate::ledger::types::{Event, Happening, Origin, Outcome, Reason, RequestId, Seats};
+use crate::ledger::types::{Event, Happening, Origin, Outcome, Phase, Reason, RequestId, Seats};
 use crate::limits::ERA_PATIENCE;
 use crate::wire::auth::Authenticator;
 use crate::wire::message::{Found, Message, Noted, Role};
@@ -170,7 +170,11 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                 u64::from(era.generation) << GENERATION_SHIFT,
             ));
             if let Some(guest) = &mut place.guest {
-                // No copy is carried into a new history.
+                // No copy is carried into a new history, nor what one is yet to be made of: that guest is stopped again.
+                if matches!(guest.origin, Origin::Restored { .. }) && guest.phase == Phase::Starting
+                {
+                    guest.phase = Phase::Unowned;
+                }
                 (guest.origin, guest.moving) = (Origin::Fresh {}, None);
             }
         }

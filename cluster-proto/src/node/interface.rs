@@ -90,7 +90,7 @@ pub enum Effect<'a> {
         /// In which ownership epoch.
         epoch: Epoch,
         /// The move, in the epoch before, that brought the copy from which it goes on; none: it starts from its images. Without that copy it is
-        /// not started, and reported by [`Local::Gone`].
+        /// not started, and reported by [`Local::Gone`]. What a [file](MoveId::of_file) is to bring has yet to come, and is waited for.
         arrived: Option<MoveId>,
     },
     /// Copy a running guest to another board, and report by [`Local::Ready`] or [`Local::Stays`] how that ends.

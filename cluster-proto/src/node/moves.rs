@@ -38,7 +38,8 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             (newest == epoch
                 && ordered.is_some_and(|order| order.id == id && here((order.to, order.tenure))))
                 || (newest.0 == epoch.0 + 1
-                    && guest.origin == Origin::Arrived { id }
+                    && (guest.origin == Origin::Arrived { id }
+                        || guest.origin == Origin::Restored { id })
                     && guest.phase == Phase::Starting
                     && here((guest.owner, guest.tenure)))
         });

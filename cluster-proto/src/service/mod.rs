@@ -7,11 +7,13 @@
 //! between two questions. A tool that has an image to give offers it, and is asked for it like a board. An image is there when the SHA-256 of all of it is its name.
 //!
 //! **Consoles are read from a position on**, counted in bytes since the guest's first, so that a lost answer loses nothing.
+//!
+//! **A guest is saved** by a bulk stream ([`crate::bulk`]) of which only the beginning, and what became of it, is said here.
 
 pub mod fetch;
 pub mod progress;
 
-use crate::ids::GuestId;
+use crate::ids::{Epoch, GuestId, MoveId};
 use crate::ledger::types::Digest;
 use crate::wire::codec::{Full, Malformed, Reader, Wire, Writer, choice};
 use crate::wire::frame::MAX_BODY;
@@ -42,6 +44,26 @@ choice! {
         Busy = 3,
         /// The one who offered it does not answer any more.
         Silent = 4,
+    }
+}
+
+choice! {
+    /// Why a board does not save a guest.
+    Unsaved {
+        /// It does not run there, in that epoch; or it has left.
+        NotHere = 0,
+        /// It is being moved or saved, or too many others are; again later.
+        Busy = 1,
+        /// The board has no memory for what it takes.
+        NoRoom = 2,
+        /// It wrote to its memory faster than that could be sent.
+        TooFast = 3,
+        /// The tool did not answer, or called it off.
+        Silent = 4,
+        /// A disk of it is the board's own.
+        Pinned = 5,
+        /// It is frozen: the board has no lease.
+        Frozen = 6,
     }
 }
 
@@ -132,6 +154,24 @@ pub enum Parcel<'a> {
         /// How it goes; none if the board knows of no move.
         progress: Option<Progress>,
     },
+    /// From a tool: it is to be sent a running guest, by a bulk stream of this name. Repeated, it asks how that goes.
+    Save {
+        /// Which.
+        guest: GuestId,
+        /// In which ownership epoch.
+        epoch: Epoch,
+        /// The name that the tool chose.
+        id: MoveId,
+    },
+    /// Answers [`Save`](Self::Save): no, or not any more.
+    NotSaved {
+        /// Which.
+        guest: GuestId,
+        /// The name that the tool chose.
+        id: MoveId,
+        /// Why.
+        why: Unsaved,
+    },
 }
 
 impl<'a> Parcel<'a> {
@@ -200,6 +240,18 @@ impl<'a> Parcel<'a> {
                 9u8.put(to)?;
                 guest.put(to)
             }
+            Self::Save { guest, epoch, id } => {
+                10u8.put(to)?;
+                guest.put(to)?;
+                epoch.put(to)?;
+                id.put(to)
+            }
+            Self::NotSaved { guest, id, why } => {
+                11u8.put(to)?;
+                guest.put(to)?;
+                id.put(to)?;
+                why.put(to)
+            }
             Self::Follow { guest } => {
                 12u8.put(to)?;
                 guest.put(to)
@@ -260,6 +312,16 @@ impl<'a> Parcel<'a> {
             },
             9 => Self::Elsewhere {
                 guest: Wire::get(from)?,
+            },
+            10 => Self::Save {
+                guest: Wire::get(from)?,
+                epoch: Wire::get(from)?,
+                id: Wire::get(from)?,
+            },
+            11 => Self::NotSaved {
+                guest: Wire::get(from)?,
+                id: Wire::get(from)?,
+                why: Wire::get(from)?,
             },
             12 => Self::Follow {
                 guest: Wire::get(from)?,
@@ -348,6 +410,16 @@ mod tests {
             Parcel::Goes {
                 guest,
                 progress: Some(Progress::new(MoveId(44), Epoch(2), progress::Step::Asks)),
+            },
+            Parcel::Save {
+                guest,
+                epoch: Epoch(7),
+                id: MoveId::of_file(9)
+            },
+            Parcel::NotSaved {
+                guest,
+                id: MoveId::of_file(9),
+                why: Unsaved::Busy
             },
         ]
     }

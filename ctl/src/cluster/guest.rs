@@ -13,11 +13,11 @@ use super::orders::{Done, Waited, order, wait_until};
 use super::reach::Reach;
 use super::session::Session;
 use super::view::{GuestView, View};
-use super::{console, create, status, table, why};
+use super::{console, create, restore, save, status, table, why};
 use crate::report::{Answer, EXIT_CODES, Failure};
 use crate::row;
 
-/// List, start, stop and make guests, and type at their consoles.
+/// List, start, stop, make, save and restore guests, and type at their consoles.
 #[derive(Args)]
 pub struct Arguments {
     #[command(subcommand)]
@@ -44,6 +44,8 @@ enum Verb {
     Delete(Delete),
     Console(console::Arguments),
     Create(Box<create::Arguments>),
+    Save(save::Arguments),
+    Restore(restore::Arguments),
 }
 
 /// Which cluster.
@@ -125,6 +127,8 @@ pub fn run(arguments: &Arguments, json: bool) -> Result<Answer, Failure> {
         Verb::Delete(delete) => remove(delete),
         Verb::Console(arguments) => console::run(arguments, json),
         Verb::Create(arguments) => create::run(arguments),
+        Verb::Save(arguments) => save::run(arguments),
+        Verb::Restore(arguments) => restore::run(arguments),
     }
 }
 

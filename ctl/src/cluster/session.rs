@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddrV4;
 use std::time::{Duration, Instant};
 
+use cluster_proto::bulk::{MAX_RING, frame as stream};
 use cluster_proto::client::{Client, Question, Reply, gather};
 use cluster_proto::ids::{BoardId, BoardSet, Era, GuestId, Micros};
 use cluster_proto::ledger::page::Cursor;
@@ -17,7 +18,7 @@ use cluster_proto::wire::frame::MAX_BODY;
 use cluster_proto::wire::message::{Echo, PageHead, Role, Status, read_echoes};
 
 use super::reach::Known;
-use super::wire::Wire;
+use super::wire::{BULK_PORT, Wire};
 use crate::pack::{FullLedger, Outline, secret};
 use crate::report::Failure;
 
@@ -29,6 +30,8 @@ const PROGRESS_PATIENCE: Duration = Duration::from_millis(300);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How often a ledger is begun to be read that moves on while it is read.
 const LEDGER_TRIES: usize = 50;
+/// Frames of bulk streams that wait, at most.
+const MAX_BULK: usize = 2 * MAX_RING;
 /// The longest sleep between two looks at what is due.
 const STEP: Duration = Duration::from_millis(50);
 
@@ -73,6 +76,10 @@ pub struct Session {
     wire: Box<dyn Wire>,
     begun: Instant,
     parcels: VecDeque<(BoardId, Vec<u8>)>,
+    /// Frames of bulk streams.
+    bulk: VecDeque<Vec<u8>>,
+    /// The cluster's key and tag.
+    secret: ([u8; 32], u32),
 }
 
 /// Sends to boards, and keeps what the wire has to say about it.
@@ -136,10 +143,13 @@ impl Session {
             wire,
             begun: Instant::now(),
             parcels: VecDeque::new(),
+            bulk: VecDeque::new(),
+            secret: (known.key, known.tag),
         })
     }
 
-    fn now(&self) -> Micros {
+    /// Now, on this conversation's clock.
+    pub fn now(&self) -> Micros {
         // 584,000 years fit.
         Micros(self.begun.elapsed().as_micros() as u64)
     }
@@ -165,9 +175,16 @@ impl Session {
             .wire
             .receive(patience)
             .map_err(|error| broken(&error))?;
-        let Some((_, datagram)) = received else {
+        let Some((from, datagram)) = received else {
             return Ok(None);
         };
+        if from.port() == BULK_PORT {
+            // What finds no room is lost, as frames are: a window of them has some.
+            if self.bulk.len() < MAX_BULK {
+                self.bulk.push_back(datagram);
+            }
+            return Ok(None);
+        }
         let reply = with_client!(self, |client, now, send| client
             .receive(now, &datagram, send))?;
         Ok(match reply {
@@ -349,6 +366,44 @@ impl Session {
             self.take(patience)?;
         }
         Ok(self.parcels.pop_front())
+    }
+
+    /// A parcel that has come already.
+    pub fn next_parcel(&mut self) -> Option<(BoardId, Vec<u8>)> {
+        self.parcels.pop_front()
+    }
+
+    /// The secret of a bulk stream of this cluster's.
+    pub fn stream_key(&self, name: stream::Name) -> stream::Key {
+        stream::Key::new(&self.secret.0, self.secret.1, name)
+    }
+
+    /// Sends a frame of a bulk stream to a board.
+    ///
+    /// # Errors
+    /// The way there is broken.
+    pub fn send_bulk(&mut self, board: BoardId, frame: &[u8]) -> Result<(), Failure> {
+        let Some(Some(at)) = self.addresses.get(board.at()) else {
+            return Ok(());
+        };
+        let to = SocketAddrV4::new(*at.ip(), BULK_PORT);
+        self.wire.send(to, frame).map_err(|error| broken(&error))
+    }
+
+    /// The next frame of a bulk stream, waited for up to `patience`.
+    ///
+    /// # Errors
+    /// The way to the boards is broken.
+    pub fn bulk(&mut self, patience: Duration) -> Result<Option<Vec<u8>>, Failure> {
+        let until = Instant::now() + patience;
+        while self.bulk.is_empty() {
+            let left = until.saturating_duration_since(Instant::now());
+            self.take(left)?;
+            if left.is_zero() {
+                break;
+            }
+        }
+        Ok(self.bulk.pop_front())
     }
 
     fn asked(&self) -> String {

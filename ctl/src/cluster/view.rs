@@ -1,7 +1,7 @@
 //! What a cluster is like, worked out from what its boards said: the answer of `hearth status`.
 
 use cluster_proto::ids::{BoardId, GuestId, Incarnation, Memory};
-use cluster_proto::ledger::types::{Board, Guest, Phase, Share, Wanted};
+use cluster_proto::ledger::types::{Board, Guest, Origin, Phase, Share, Wanted};
 use cluster_proto::placement::{Choice, Verdict, choose, missing_spare, verdict};
 use serde::Serialize;
 
@@ -337,6 +337,9 @@ fn guest_trouble(look: &Look, id: GuestId, guest: &Guest) -> Option<String> {
             silent.then(|| format!("nobody hears its board, {}", owner()))
         }
         (Wanted::Stopped, Phase::Unowned) => None,
+        (_, Phase::Starting) if matches!(guest.origin, Origin::Restored { .. }) => {
+            Some(format!("comes from a file to {}", owner()))
+        }
         (_, Phase::Starting) => Some(format!("starting on {}{failed}", owner())),
         (_, Phase::Leaving) => Some(format!(
             "leaving {}: {}",

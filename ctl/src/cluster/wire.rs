@@ -6,6 +6,8 @@ use std::time::Duration;
 
 /// The UDP port on which boards and witnesses hear each other and tools.
 pub const PORT: u16 = 7266;
+/// The port of a board's end of a bulk stream, by which guests come and go.
+pub const BULK_PORT: u16 = PORT + 1;
 /// The multicast group of boards and witnesses, of the range for one organisation (RFC 2365, section 6.2).
 pub const GROUP: Ipv4Addr = Ipv4Addr::new(239, 72, 69, 65);
 /// The longest datagram that is received whole; a frame of the protocol is shorter.

@@ -40,6 +40,8 @@ pub fn reason(reason: Reason) -> &'static str {
         Reason::DestinationRefused => "the other board would not take it",
         Reason::DestinationLost => "the other board left the cluster or no longer answered",
         Reason::CannotMove => "its board cannot move guests while they run",
+        Reason::Restored => "an operator had it go on from a file",
+        Reason::NotRestored => "what was to come from a file did not come whole, or was not taken",
     }
 }
 

@@ -3,13 +3,14 @@
 use std::io;
 use std::net::SocketAddrV4;
 
-use cluster_proto::agent::Hands;
 use cluster_proto::agent::book::Destination;
+use cluster_proto::agent::{Brought, Hands};
 use cluster_proto::ids::{BoardId, Epoch, GuestId, Micros, MoveId};
 use cluster_proto::ledger::Ledger;
 use cluster_proto::ledger::types::{Digest, Reason};
 use cluster_proto::limits::{BOARDS, GUESTS, VOLUMES};
 use cluster_proto::node::Journal as Place;
+use cluster_proto::service::Unsaved;
 use cluster_proto::service::fetch::Store;
 
 use super::journal::Journal;
@@ -94,6 +95,14 @@ impl Hands<BOARDS, GUESTS, VOLUMES> for Host {
     }
 
     fn abandon_move(&mut self, _: GuestId, _: Epoch, _: MoveId) {}
+
+    fn brought(&self, _: GuestId, _: Epoch, _: MoveId) -> Brought {
+        Brought::Nothing
+    }
+
+    fn save(&mut self, _: GuestId, _: Epoch, _: MoveId, _: Destination) -> Option<Unsaved> {
+        Some(Unsaved::NotHere)
+    }
 
     fn renew(&mut self, _: GuestId, _: Epoch, _: Epoch) {}
 

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use cluster_proto::agent::book::{Destination, Endpoint};
-use cluster_proto::agent::{Agent, Hands};
+use cluster_proto::agent::{Agent, Brought, Hands};
 use cluster_proto::first::first_ledger;
 use cluster_proto::ids::{BoardId, Epoch, GuestId, Incarnation, Micros, MoveId, Span};
 use cluster_proto::ledger::Ledger;
@@ -19,6 +19,7 @@ use cluster_proto::ledger::types::{Capacity, Digest, Reason};
 use cluster_proto::limits::{self, BOARDS, GUESTS, LOG, VOLUMES};
 use cluster_proto::node::{Journal, Local, Setup};
 use cluster_proto::package::Package;
+use cluster_proto::service::Unsaved;
 use cluster_proto::service::fetch::Store;
 use cluster_proto::wire::auth::{ClusterKey, cluster_tag};
 use serde_json::Value;
@@ -151,6 +152,14 @@ impl Hands<BOARDS, GUESTS, VOLUMES> for Body {
     }
 
     fn abandon_move(&mut self, _: GuestId, _: Epoch, _: MoveId) {}
+
+    fn brought(&self, _: GuestId, _: Epoch, _: MoveId) -> Brought {
+        Brought::Nothing
+    }
+
+    fn save(&mut self, _: GuestId, _: Epoch, _: MoveId, _: Destination) -> Option<Unsaved> {
+        Some(Unsaved::NotHere)
+    }
 
     fn renew(&mut self, _: GuestId, _: Epoch, _: Epoch) {
         panic!("these boards keep no guest for which they asked for a hand-over");

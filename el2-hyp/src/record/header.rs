@@ -16,7 +16,7 @@ use crate::vgic::Version;
 /// The first bytes of a record.
 pub const MAGIC: [u8; 8] = *b"HEARTHGR";
 /// The version of this format.
-pub const FORMAT: u16 = 3;
+pub const FORMAT: u16 = 4;
 /// Most RAM of a guest: what an IPA of 39 bits reaches.
 const MAX_RAM: u64 = (1 << 39) - machine::RAM_BASE;
 
@@ -242,7 +242,7 @@ impl Header {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
@@ -299,7 +299,7 @@ pub(super) mod tests {
     #[test]
     fn it_looks_like_this() {
         let bytes = encode(&header(Version::V2, 2, &[DeviceId::Network]));
-        assert_eq!(bytes[..15], *b"HEARTHGR\x03\0\x02\0\x02\x01\x02");
+        assert_eq!(bytes[..15], *b"HEARTHGR\x04\0\x02\0\x02\x01\x02");
         assert_eq!(bytes.len(), 501);
         assert_eq!(bytes[499..], [1, 1]);
         for (at, what) in [

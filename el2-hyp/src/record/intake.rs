@@ -12,6 +12,7 @@ use heapless::Vec;
 use super::codec::{Decoder, Malformed, require};
 use super::device::Arrived;
 use super::header::Header;
+use super::images::Images;
 use super::section::{Broken, Kind, Section};
 use super::units::Units;
 use super::vcpu::VcpuState;
@@ -54,6 +55,8 @@ impl fmt::Display for Error {
 pub enum Event<'a> {
     /// The header: whether the board can host the guest is to be asked now.
     Header,
+    /// The images that the guest was started from: whether they are those of the guest that was made for it is to be asked now.
+    Images(Images<'a>),
     /// Pages of RAM, counted from its start.
     Pages(Units<'a>),
     /// Blocks of the disk in a slot. How many that has is for the caller to compare.
@@ -108,6 +111,7 @@ pub struct Intake {
     watchdog: Option<Watchdog>,
     devices: [Option<Arrived>; machine::VIRTIO_SLOTS as usize],
     time: Option<u64>,
+    has_images: bool,
     has_backlog: bool,
     ended: bool,
 }
@@ -125,6 +129,7 @@ impl Intake {
             watchdog: None,
             devices: [const { None }; machine::VIRTIO_SLOTS as usize],
             time: None,
+            has_images: false,
             has_backlog: false,
             ended: false,
         }
@@ -170,6 +175,13 @@ impl Intake {
             Kind::Blocks if header.slots.get(slot) == Some(&DeviceId::Block) => {
                 let units = Units::read(section.payload, u32::MAX).map_err(malformed)?;
                 Ok(Event::Blocks(slot as u8, units))
+            }
+            Kind::Images if slot == 0 && !self.has_images => {
+                let disks = header.slots.iter();
+                let disks = disks.filter(|it| **it == DeviceId::Block).count();
+                let images = Images::read(section.payload, disks).map_err(malformed)?;
+                self.has_images = true;
+                Ok(Event::Images(images))
             }
             Kind::Backlog if slot == 0 && !self.has_backlog => {
                 let (from, said) = backlog(section.payload).map_err(malformed)?;
@@ -252,6 +264,7 @@ impl Intake {
             (self.watchdog.is_some(), Kind::Watchdog),
             (devices.iter().all(Option::is_some), Kind::Device),
             (self.time.is_some(), Kind::Time),
+            (self.has_images, Kind::Images),
         ] {
             if !there {
                 return Err(Error::Missing(kind));

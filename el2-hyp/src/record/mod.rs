@@ -5,7 +5,7 @@
 //!
 //! In reading order:
 //! - [`codec`], [`checksum`]: numbers as bytes. - [`section`]: what a stream is made of.
-//! - [`header`]: what guest it is, and which boards can host it. - [`units`], [`content`]: its pages and disks. - [`vcpu`], [`device`]: its parts.
+//! - [`header`]: what guest it is, and which boards can host it. - [`images`]: what it was started from. - [`units`], [`content`]: its pages and disks. - [`vcpu`], [`device`]: its parts.
 //! - [`intake`]: a record that is taken in. - [`precopy`]: when a guest that moves has been copied far enough to stop.
 //!
 //! **Where a part is described.** Each part of a guest has its `to_record` and `from_record` beside it (`vgic/record.rs`, `device/pl011/record.rs`, …), where
@@ -16,6 +16,7 @@ pub mod codec;
 pub mod content;
 pub mod device;
 pub mod header;
+pub mod images;
 pub mod intake;
 pub mod precopy;
 pub mod section;

@@ -63,6 +63,8 @@ kinds! {
     End = 10,
     /// The watchdog.
     Watchdog = 11,
+    /// The images that it was started from.
+    Images = 12,
 }
 
 /// What is wrong with a section, before anybody has looked what is in it.

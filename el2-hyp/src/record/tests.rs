@@ -7,6 +7,7 @@ use std::vec::Vec;
 
 use super::content::{put_pages, write_pages};
 use super::header::tests::header;
+use super::images::{self, Digest};
 use super::intake::{Error, Event, Intake, MAX_BACKLOG, Parts, Taken};
 use super::units::Packer;
 use super::vcpu::tests::a_vcpu;
@@ -27,6 +28,8 @@ const MAPPED: MappedInterrupt = MappedInterrupt {
 };
 const SLOTS: [DeviceId; 2] = [DeviceId::Console, DeviceId::Entropy];
 const VCPUS: u8 = 2;
+/// A kernel, and no initial RAM disk.
+const IMAGES: [Digest; 2] = [[0xab; 32], [0; 32]];
 
 /// The sections of a guest, each as bytes.
 struct Record {
@@ -96,6 +99,7 @@ impl Record {
                 }
             }),
             Kind::Time => self.add(kind, index, |to| to.u64(123_456_789)),
+            Kind::Images => self.add(kind, index, |to| images::to_record(&IMAGES, to)),
             Kind::Backlog => self.add(kind, index, |to| {
                 to.u64(0);
                 to.bytes(b"login: ");
@@ -110,8 +114,9 @@ impl Record {
     }
 }
 
-const WHOLE: [(Kind, u16); 11] = [
+const WHOLE: [(Kind, u16); 12] = [
     (Kind::Header, 0),
+    (Kind::Images, 0),
     (Kind::Time, 0),
     (Kind::Uart, 0),
     (Kind::Watchdog, 0),
@@ -169,6 +174,7 @@ fn a_record_comes_back_and_looks_like_this() {
         // Written again, it is the same.
         let mut again = Record::new();
         again.add(Kind::Header, 0, |to| parts.header.to_record(to));
+        again.add(Kind::Images, 0, |to| images::to_record(&IMAGES, to));
         again.add(Kind::Time, 0, |to| to.u64(parts.time));
         again.add(Kind::Uart, 0, |to| parts.uart.to_record(to));
         again.add(Kind::Watchdog, 0, |to| parts.watchdog.to_record(to));
@@ -206,7 +212,7 @@ fn what_is_out_of_place_is_refused() {
     // Nothing before the header, and no second of anything.
     assert_eq!(
         take(&record(&whole[1..]).bytes(), 100, None).err(),
-        Some(Error::Misplaced(Kind::Time))
+        Some(Error::Misplaced(Kind::Images))
     );
     for (at, part) in whole.iter().enumerate() {
         let mut twice = whole.clone();
@@ -230,6 +236,7 @@ fn what_is_out_of_place_is_refused() {
         (Kind::Time, 1),
         (Kind::Uart, 1),
         (Kind::Interrupts, 1),
+        (Kind::Images, 1),
         (Kind::Blocks, 0),
         (Kind::Blocks, 9),
         (Kind::Pages, 1),
@@ -274,7 +281,7 @@ fn what_is_missing_is_refused() {
             assert_eq!(taken.err(), Some(Error::Missing(kind)));
         }
     }
-    let unended = record(&WHOLE[..9]).bytes();
+    let unended = record(&WHOLE[..11]).bytes();
     assert_eq!(
         take(&unended, 5000, None).err(),
         Some(Error::Missing(Kind::End))

@@ -226,7 +226,7 @@ fn words<'a, T: Default + Copy, const N: usize>(
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::addr::Ipa;
     use crate::psci::Entry;

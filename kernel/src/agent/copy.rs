@@ -3,6 +3,7 @@
 use cluster_proto::agent::book::Destination;
 use cluster_proto::ids::{BoardId, Epoch, GuestId, MoveId};
 use cluster_proto::ledger::types::{Reason, Share};
+use cluster_proto::service::Unsaved;
 
 /// A copy of a guest on this board.
 #[derive(Clone, Copy)]
@@ -15,6 +16,8 @@ pub struct Copy {
     pub ordered: Option<Ordered>,
     /// What it has of the board's cores.
     pub share: Share,
+    /// The last time that it was to be saved: the name that a tool gave it, and why it was not, if it was not.
+    pub save: Option<(MoveId, Option<Unsaved>)>,
 }
 
 impl Copy {
@@ -26,6 +29,7 @@ impl Copy {
             reason: Reason::Operator,
             ordered: None,
             share: Share::DEFAULT,
+            save: None,
         }
     }
 }

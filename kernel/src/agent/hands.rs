@@ -2,17 +2,16 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::net::Ipv4Addr;
 
 use cluster_proto::agent::book::{Destination, Endpoint};
-use cluster_proto::agent::{self, Awaiting};
-use cluster_proto::bulk::frame::{Body, Key, MAX_FRAME, Name, claim};
-use cluster_proto::bulk::{Seen, Verdict};
+use cluster_proto::agent::{self, Brought};
+use cluster_proto::bulk::frame::{Key, Name};
 use cluster_proto::ids::{BoardId, Epoch, GuestId, Micros, MoveId};
 use cluster_proto::ledger::types::{Digest, Reason};
 use cluster_proto::limits::{BOARDS, GUESTS, VOLUMES, WEIGHT_MAX};
-use cluster_proto::node::{self, Journal, Local};
+use cluster_proto::node::{Journal, Local};
 use cluster_proto::package::{GuestView, Package};
+use cluster_proto::service::Unsaved;
 use cluster_proto::service::fetch::Store;
 use cluster_proto::service::progress::{Progress, Step};
 use el2_hyp::gate::{Authority, Ticks};
@@ -20,13 +19,15 @@ use el2_hyp::guest::Stop;
 use el2_hyp::sched::{Cap, Weight};
 
 use super::copy::{Copy, Ordered};
-use super::{BoardAgent, BoardLedger, ticks_at, view};
+use super::saves::unsaved;
+use super::{BoardLedger, ticks_at, view};
 use crate::guests::{self, News};
 use crate::host::CoreHost;
 use crate::images::Images;
 use crate::moving::lanes::{self, End};
-use crate::moving::{Arrival, Departure, hold, limits, progress};
+use crate::moving::{Departure, To, hold, limits, progress};
 use crate::net::Network;
+use crate::net::datagram::BULK_PORT;
 use crate::net::ports::View;
 use crate::queue::{self, MAX_BOARD_GUESTS};
 use crate::{console, info, warn};
@@ -38,11 +39,11 @@ pub struct State {
     package: Option<Package<'static>>,
     images: Images,
     /// The copies, by the place that they have among the board's guests.
-    copies: [Option<Copy>; MAX_BOARD_GUESTS],
+    pub(super) copies: [Option<Copy>; MAX_BOARD_GUESTS],
     /// What decides over their output.
     authority: Authority,
     /// The cluster's key and tag.
-    secret: Option<([u8; 32], u32)>,
+    pub(super) secret: Option<([u8; 32], u32)>,
 }
 
 impl State {
@@ -65,13 +66,13 @@ impl State {
     }
 
     /// A guest of the ledger as this board makes it, and what is held as long as it; none if it cannot.
-    fn describe(&self, ledger: &BoardLedger, guest: GuestId) -> Option<Described> {
+    pub(super) fn describe(&self, ledger: &BoardLedger, guest: GuestId) -> Option<Described> {
         let found = view::find(self.package.as_ref()?, &self.images, ledger, guest)?;
         let keep = (!found.keeps.is_empty()).then(|| Arc::new(found.keeps) as guests::Keep);
         Some((Box::new(found.view), keep))
     }
 
-    fn place_of(&self, guest: GuestId, epoch: Epoch) -> Option<usize> {
+    pub(super) fn place_of(&self, guest: GuestId, epoch: Epoch) -> Option<usize> {
         let is_it = |copy: &Option<Copy>| {
             copy.is_some_and(|copy| copy.guest == guest && copy.epoch == epoch)
         };
@@ -96,8 +97,16 @@ pub struct Hands<'a> {
 impl Hands<'_> {
     /// What became of a guest that the agent does not know yet.
     pub fn next_event(&mut self) -> Option<Local> {
-        if let Some(news) = lanes::take_news() {
-            return Some(news);
+        while let Some(news) = lanes::take_news() {
+            match news {
+                Local::Stays {
+                    guest,
+                    epoch,
+                    id,
+                    reason,
+                } if id.is_of_file() => self.note_unsaved(guest, epoch, id, unsaved(reason)),
+                news => return Some(news),
+            }
         }
         loop {
             let (place, news) = guests::take_news()?;
@@ -145,6 +154,10 @@ impl Hands<'_> {
             let Some(ordered) = copy.ordered else {
                 continue;
             };
+            // It goes when it is saved.
+            if lanes::saves(place).is_some() {
+                continue;
+            }
             let (leave, _) = lanes::count();
             if leave >= lanes::MAX_DEPARTURES {
                 return;
@@ -180,7 +193,9 @@ impl Hands<'_> {
         info!("guest {} moves to board {}", slot.guest.name, order.to);
         progress::begin(name, Step::Knocks);
         let key = Key::new(key, *tag, name);
-        let end = Departure::new(place, key.clone(), (order.to, peer), limits(order.downtime));
+        let port = BULK_PORT;
+        let to = (To::Board(order.to), Endpoint { port, ..peer });
+        let end = Departure::new(place, key.clone(), to, limits(order.downtime));
         lanes::open(place, key, End::Departure(end));
         Ok(())
     }
@@ -201,108 +216,6 @@ impl Hands<'_> {
             queue::set_weight(place, Weight::new(share.weight).unwrap_or(Weight::DEFAULT));
             queue::set_cap(place, Cap::new(share.cap));
         }
-    }
-
-    /// Looks at what asks to be let in, and answers.
-    pub fn answer_knocks(&mut self, agent: &mut BoardAgent, now: Micros) {
-        let mut room = [0; MAX_FRAME];
-        while let Some((from, length)) = lanes::next_knock(&mut room) {
-            let Some((name, _)) = claim(&room[..length]) else {
-                continue;
-            };
-            let Some((key, tag)) = &self.state.secret else {
-                continue;
-            };
-            let key = Key::new(key, *tag, name);
-            if key.read(&room[..length]).is_none() || lanes::find(name).is_some() {
-                continue;
-            }
-            let Name { guest, epoch, id } = name;
-            let verdict = match agent.await_guest(now, (guest, epoch, id), self) {
-                Awaiting::Over => Verdict::Refused,
-                Awaiting::Here if lanes::count().1 < lanes::MAX_ARRIVALS => {
-                    let ledger = agent.node().ledger();
-                    match self.begin_arrival(ledger, key.clone(), from) {
-                        Ok(()) => continue,
-                        Err(reason) => reason,
-                    }
-                }
-                // It asks again.
-                Awaiting::Here | Awaiting::NotYet => Verdict::Going,
-            };
-            let seen = Seen {
-                next: 0,
-                beyond: 0,
-                verdict,
-            };
-            let length = key.write(&Body::Seen(seen), &mut room);
-            self.network.send_bulk(from, &room[..length], self.view);
-        }
-    }
-
-    fn begin_arrival(
-        &mut self,
-        ledger: &BoardLedger,
-        key: Key,
-        from: Endpoint,
-    ) -> Result<(), Verdict> {
-        let guest = key.name().guest;
-        let Some((view, keep)) = self.state.describe(ledger, guest) else {
-            warn!("guest {guest} is not let in: the ledger's description makes no guest here");
-            return Err(Verdict::Refused);
-        };
-        let name = view.guest.name.clone();
-        match guests::create_for_arrival(view, keep) {
-            Ok(place) => {
-                let slot = guests::find(place).expect("it was just made");
-                info!(
-                    "guest {name} comes from board {}",
-                    Ipv4Addr::from(from.address)
-                );
-                progress::begin(key.name(), Step::Comes);
-                let end = Arrival::new(slot, key.clone(), from);
-                lanes::open(place, key, End::Arrival(end));
-                Ok(())
-            }
-            Err(why) => {
-                warn!("guest {name} is not let in: {why}");
-                Err(Verdict::Refused)
-            }
-        }
-    }
-
-    /// Drops what has come and no move will give this board any more.
-    pub fn drop_arrivals(&mut self, agent: &BoardAgent) {
-        for (place, name) in lanes::arrivals() {
-            let arrival = agent.node().arrival(name.guest, name.epoch, name.id);
-            if arrival == node::Arrival::Over {
-                lanes::close(place, name);
-                guests::arrival_failed(place);
-                progress::update(name, |told| told.step = Step::Stays);
-            }
-        }
-    }
-
-    /// What has come is the guest from here on.
-    fn let_arrive(&mut self, guest: GuestId, epoch: Epoch, id: MoveId) -> Result<(), Reason> {
-        let name = Name {
-            guest,
-            epoch: Epoch(epoch.0 - 1),
-            id,
-        };
-        let whole = lanes::find(name).and_then(|place| {
-            let parts = lanes::take_whole(place, name)?;
-            Some((place, parts))
-        });
-        let Some((place, parts)) = whole else {
-            warn!("guest {guest} cannot go on here: not all of it has come");
-            return Err(Reason::StartFailed);
-        };
-        self.state.copies[place] = Some(Copy::new(guest, epoch));
-        info!("cluster: guest {guest} has come and goes on here, epoch {epoch}");
-        guests::arrive(self.host, place, *parts);
-        progress::goes_on(name);
-        Ok(())
     }
 }
 
@@ -403,8 +316,24 @@ impl agent::Hands<BOARDS, GUESTS, VOLUMES> for Hands<'_> {
         }
     }
 
+    fn brought(&self, guest: GuestId, epoch: Epoch, id: MoveId) -> Brought {
+        let epoch = Epoch(epoch.0 - 1);
+        lanes::brought(Name { guest, epoch, id })
+    }
+
+    fn save(
+        &mut self,
+        guest: GuestId,
+        epoch: Epoch,
+        id: MoveId,
+        at: Destination,
+    ) -> Option<Unsaved> {
+        self.save_guest(Name { guest, epoch, id }, at)
+    }
+
     fn freeze(&mut self, guest: GuestId, epoch: Epoch) {
         if let Some(place) = self.state.place_of(guest, epoch) {
+            self.end_save(place);
             guests::freeze(place);
         }
     }

@@ -1,14 +1,17 @@
 //! The board's part in its cluster: the protocol's agent, with the board's hands.
 //!
 //! - here: its life on core 0, which alone runs it. - [`hands`]: what it does to the board, with its [`copy`] of each guest. - [`view`]: a guest of the ledger as a board starts it.
+//! - [`arrivals`]: guests that come from elsewhere. - [`saves`]: guests that are saved to files.
 //!
 //! **Time.** Core 0 serves it whenever a datagram has come or its deadline has passed: EL2's timer is armed for that, also while a guest runs there. Nothing else
 //! that the core does at EL2 takes longer than [`crate::host`] says, so that a heartbeat is never late by more.
 //!
 //! **Locks.** The agent's is the first of all; only core 0 takes it, and never waits for it.
 
+mod arrivals;
 mod copy;
 mod hands;
+mod saves;
 mod view;
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,6 +24,7 @@ use cluster_proto::ledger::types::Capacity;
 use cluster_proto::limits;
 use cluster_proto::node::Setup;
 use cluster_proto::package::Package;
+use cluster_proto::placement::class_of;
 use cluster_proto::wire::auth::{ClusterKey, cluster_tag};
 use cluster_proto::wire::message::Role;
 use el2_hyp::arch::{config, timer};
@@ -153,16 +157,11 @@ fn capacity(hardware: Hardware) -> Capacity {
         Version::V2 => 2,
         Version::V3 => 3,
     };
-    let midr = config::midr();
-    let parts = [midr, kind, timer::frequency()];
-    let class = parts.iter().fold(0u32, |sum, part| {
-        (sum.rotate_left(7) ^ (*part as u32)).wrapping_mul(0x9e37_79b1)
-    });
     Capacity {
         // Frames of 4 KiB.
         memory_mib: (free >> 8) as u32,
         cores: smp::running() as u16,
-        class: class | 1,
+        class: class_of(config::midr(), kind, timer::frequency()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The end of a guest that comes from another board.
+//! The end of a guest that comes from another board, or from a tool that has it in a file.
 //!
 //! What comes is taken in, in a place that was made for it. When all of it is here, it waits for the cluster's word: the agent takes it and lets it go on, or closes its lane.
 
@@ -6,7 +6,7 @@ use alloc::boxed::Box;
 
 use cluster_proto::agent::book::Endpoint;
 use cluster_proto::bulk::frame::{Body, Key, MAX_FRAME, Name};
-use cluster_proto::bulk::{Chunk, Incoming, MAX_RING, Verdict};
+use cluster_proto::bulk::{Chunk, Incoming, MAX_RING, Refusal, Verdict};
 use el2_hyp::arch::{maintenance, timer};
 use el2_hyp::host::Network as _;
 use el2_hyp::record::MAX_SECTION;
@@ -23,6 +23,8 @@ use crate::{net, warn};
 const BATCH: usize = 16;
 /// How often it is told while nothing comes, microseconds: that this board is there.
 const TELL_EVERY_US: u64 = 200_000;
+/// How long a tool that brings a guest may be silent, microseconds. Of a board's silence the ledger judges.
+const TOOL_PATIENCE_US: u64 = 3_000_000;
 
 /// A guest that comes.
 pub struct Arrival {
@@ -37,6 +39,8 @@ pub struct Arrival {
     verdict: Verdict,
     /// When the other board was told last, by the counter.
     told: u64,
+    /// When the other end was heard last, by the counter.
+    heard: u64,
 }
 
 impl Arrival {
@@ -53,6 +57,7 @@ impl Arrival {
             have: 0,
             verdict: Verdict::Going,
             told: 0,
+            heard: timer::now(),
         })
     }
 
@@ -78,6 +83,7 @@ impl Arrival {
         if let Some(slot) = slot
             && self.receiver.prepare(slot)
         {
+            self.heard = timer::now();
             if timer::now() >= due {
                 self.tell(host);
             }
@@ -90,6 +96,7 @@ impl Arrival {
         {
             heard += 1;
             if let Some(Body::Chunk { number, bytes }) = self.key.read(&frame[..length]) {
+                self.heard = timer::now();
                 self.take(slot, number, bytes);
             }
         }
@@ -97,6 +104,10 @@ impl Arrival {
             && let Some(due) = self.held()
         {
             return Pause::Until(due);
+        }
+        let silent = timer::now() - self.heard >= net::ticks(TOOL_PATIENCE_US);
+        if silent && self.verdict == Verdict::Going && self.name().id.is_of_file() {
+            self.refuse(Refusal::CalledOff);
         }
         if heard == 0 && timer::now() < due {
             return Pause::Until(due);
@@ -146,8 +157,13 @@ impl Arrival {
         });
         if let Err(why) = finished {
             warn!("guest {} is not taken: {why}", slot.guest.name);
-            self.verdict = Verdict::Refused;
+            self.refuse(why.told());
         }
+    }
+
+    fn refuse(&mut self, why: Refusal) {
+        self.verdict = Verdict::Refused(why);
+        lanes::put_refused(self.place, self.key.name());
     }
 
     /// Tells the other board what has come.

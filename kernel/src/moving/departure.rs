@@ -1,7 +1,9 @@
-//! The end of a guest that goes to another board.
+//! The end of a guest that goes to another board, or to a file of a tool.
 //!
 //! It is sent while it runs, and stopped for the rest. When the other board says that it has all of it, the cluster is told, and decides which of the two copies is the guest: from then on this one
 //! waits for that, still. Before, on any error, on silence, and when the move is called off, it goes on here as if nothing had been.
+//!
+//! One that is saved goes on as soon as the last of it was read. It leaves only while the board may let the guest's own output leave.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -9,7 +11,7 @@ use core::ops::Range;
 
 use cluster_proto::agent::book::Endpoint;
 use cluster_proto::bulk::frame::{Body, Key, MAX_FRAME, Name};
-use cluster_proto::bulk::{CHUNK, Chunk, MAX_RING, Outgoing, Verdict};
+use cluster_proto::bulk::{CHUNK, Chunk, MAX_RING, Outgoing, Refusal, Saved, Verdict};
 use cluster_proto::ids::{BoardId, Micros, Span};
 use cluster_proto::ledger::types::Reason;
 use cluster_proto::node::Local;
@@ -42,10 +44,12 @@ const BATCH: usize = 16;
 enum Failed {
     /// The sender says so.
     Stopped(Stopped),
-    /// The other board does not take it.
-    Refused,
+    /// The other end does not take it.
+    Refused(Refusal),
     /// It is silent.
     Silent,
+    /// The board has no lease for it.
+    Leaseless,
 }
 
 impl Failed {
@@ -53,8 +57,9 @@ impl Failed {
         match self {
             Self::Stopped(Stopped::Diverges(_)) => Reason::NotConverged,
             Self::Stopped(Stopped::NoTables(_) | Stopped::NoRoom) => Reason::CannotMove,
-            Self::Refused => Reason::DestinationRefused,
+            Self::Refused(_) => Reason::DestinationRefused,
             Self::Silent => Reason::DestinationLost,
+            Self::Leaseless => Reason::Leaseless,
         }
     }
 }
@@ -63,8 +68,9 @@ impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopped(why) => write!(f, "{why}"),
-            Self::Refused => f.write_str("the other board does not take it"),
-            Self::Silent => f.write_str("the other board does not answer"),
+            Self::Refused(why) => write!(f, "the other end does not take it: {why}"),
+            Self::Silent => f.write_str("the other end does not answer"),
+            Self::Leaseless => f.write_str("this board has no lease"),
         }
     }
 }
@@ -81,10 +87,19 @@ enum Phase {
     Ending,
 }
 
+/// Where a guest goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// To a board, and goes on there.
+    Board(BoardId),
+    /// To a file, and goes on here.
+    File,
+}
+
 /// A guest that leaves.
 pub struct Departure {
     place: usize,
-    to: BoardId,
+    to: To,
     peer: Endpoint,
     key: Key,
     sender: Sender,
@@ -93,6 +108,8 @@ pub struct Departure {
     /// What of the buffer is still to be sent.
     section: Range<usize>,
     phase: Phase,
+    /// It was saved, and goes on here.
+    has_gone_on: bool,
     /// The other board has taken the first chunk: it has a place for the guest, with clear memory.
     is_let_in: bool,
     /// The guest may not be still for longer than the operator has said, hand-over and all.
@@ -105,13 +122,8 @@ fn now() -> Micros {
 }
 
 impl Departure {
-    /// The guest of a place is to go to board `to`, within `limits`.
-    pub fn new(
-        place: usize,
-        key: Key,
-        (to, peer): (BoardId, Endpoint),
-        limits: Limits,
-    ) -> Box<Self> {
+    /// The guest of a place is to go there, within `limits`; the other end is at `peer`.
+    pub fn new(place: usize, key: Key, (to, peer): (To, Endpoint), limits: Limits) -> Box<Self> {
         let ring = alloc::vec![Chunk::EMPTY; MAX_RING].into_boxed_slice();
         Box::new(Self {
             place,
@@ -123,6 +135,7 @@ impl Departure {
             buffer: room(),
             section: 0..0,
             phase: Phase::Sending,
+            has_gone_on: false,
             is_let_in: false,
             is_bound: limits.at_worst == limits.downtime,
             asked: now(),
@@ -206,6 +219,10 @@ impl Departure {
     /// Sends what there is room for.
     fn send(&mut self, host: &CoreHost) -> Result<Pause, Failed> {
         self.look_at_peer()?;
+        if self.section.is_empty() && self.has_gone_on {
+            self.phase = Phase::Sent;
+            return Ok(Pause::Busy);
+        }
         if self.section.is_empty() {
             let slot = self.slot();
             if let Some(trip) = self.out.shortest().filter(|_| self.is_bound) {
@@ -219,7 +236,7 @@ impl Departure {
                     self.tell();
                 }
                 sender::Step::End => {
-                    self.phase = Phase::Sent;
+                    self.all_read();
                     return Ok(Pause::Busy);
                 }
             }
@@ -243,10 +260,36 @@ impl Departure {
         Ok(self.wait())
     }
 
+    /// All of the guest was read. One that is saved goes on; how that went is told behind it.
+    fn all_read(&mut self) {
+        if let To::Board(_) = self.to {
+            self.phase = Phase::Sent;
+            return;
+        }
+        let report = *self.sender.report();
+        self.sender.give_up(self.slot());
+        let still = microseconds(timer::now() - report.frozen_at);
+        let told = Saved {
+            // A limit of a second is kept.
+            still_us: still as u32,
+            rounds: report.rounds,
+        };
+        self.buffer[..Saved::BYTES].copy_from_slice(&told.to_bytes());
+        (self.section, self.has_gone_on) = (0..Saved::BYTES, true);
+        info!(
+            "guest {} is saved: {} rounds, {} bytes, {still} us still",
+            self.slot().guest.name,
+            report.rounds,
+            report.sent,
+        );
+    }
+
     /// All was sent: has it come?
     fn ask(&mut self, host: &CoreHost) -> Result<Pause, Failed> {
         self.look_at_peer()?;
-        if self.out.verdict() == Verdict::Whole {
+        if self.out.verdict() == Verdict::Whole
+            && let To::Board(to) = self.to
+        {
             let Name { guest, epoch, id } = self.name();
             lanes::tell(Local::Ready { guest, epoch, id });
             self.phase = Phase::Asking;
@@ -259,10 +302,14 @@ impl Departure {
             info!(
                 "guest {} is at board {}: {}; a round trip takes {} us, {repeats} datagrams went twice",
                 self.slot().guest.name,
-                self.to,
+                to,
                 self.sender.report().told(timer::now()),
                 round_trip.0,
             );
+            return Ok(Pause::Busy);
+        }
+        if self.out.verdict() == Verdict::Whole {
+            self.end();
             return Ok(Pause::Busy);
         }
         let network = net::network().ok_or(Failed::Silent)?;
@@ -287,8 +334,12 @@ impl Departure {
     }
 
     fn look_at_peer(&self) -> Result<(), Failed> {
-        if self.out.verdict() == Verdict::Refused {
-            return Err(Failed::Refused);
+        if let Verdict::Refused(why) = self.out.verdict() {
+            return Err(Failed::Refused(why));
+        }
+        let may_leave = || guests::gate(self.place).permit().covers(net::now());
+        if self.to == To::File && !may_leave() {
+            return Err(Failed::Leaseless);
         }
         if now().since(self.out.heard()) >= PATIENCE {
             return Err(Failed::Silent);

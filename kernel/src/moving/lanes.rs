@@ -8,6 +8,7 @@
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use cluster_proto::agent::Brought;
 use cluster_proto::agent::book::Endpoint;
 use cluster_proto::bulk::frame::{Key, MAX_FRAME, Name, claim};
 use cluster_proto::node::Local;
@@ -99,6 +100,8 @@ struct Lane {
     is_abandoned: bool,
     /// The guest, when all of it has come.
     whole: Option<Box<Parts>>,
+    /// What comes is not taken.
+    is_refused: bool,
 }
 
 static LANES: [Mutex<Option<Box<Lane>>>; MAX_BOARD_GUESTS] =
@@ -228,6 +231,7 @@ pub fn open(place: usize, key: Key, end: End) {
         due: u64::MAX,
         is_abandoned: false,
         whole: None,
+        is_refused: false,
     });
     *LANES[place].lock() = Some(lane);
     GUESTS[place].store(number, Ordering::Release);
@@ -260,6 +264,28 @@ pub fn put_whole(place: usize, name: Name, parts: Parts) {
     }
 }
 
+/// What comes is not taken.
+pub fn put_refused(place: usize, name: Name) {
+    let mut lane = LANES[place].lock();
+    if let Some(lane) = lane.as_mut().filter(|lane| lane.key.name() == name) {
+        lane.is_refused = true;
+    }
+}
+
+/// How much of a guest has come.
+pub fn brought(name: Name) -> Brought {
+    let Some(place) = find(name) else {
+        return Brought::Nothing;
+    };
+    let lane = LANES[place].lock();
+    match lane.as_ref().filter(|lane| lane.key.name() == name) {
+        None => Brought::Nothing,
+        Some(lane) if lane.is_refused => Brought::Refused,
+        Some(lane) if lane.whole.is_some() => Brought::All,
+        Some(_) => Brought::Some,
+    }
+}
+
 /// The guest that has come, if all of it has. Its lane is closed.
 pub fn take_whole(place: usize, name: Name) -> Option<Box<Parts>> {
     let mut lane = LANES[place].lock();
@@ -288,10 +314,18 @@ pub fn abandon_all(place: usize) {
     call(place);
 }
 
-/// Whether the guest of a place leaves.
+/// Whether the guest of a place leaves for another board.
 pub fn departs(place: usize) -> bool {
     let lane = LANES[place].lock();
-    lane.as_ref().is_some_and(|lane| lane.departs)
+    lane.as_ref()
+        .is_some_and(|lane| lane.departs && !lane.key.name().id.is_of_file())
+}
+
+/// The name under which the guest of a place is saved, if it is.
+pub fn saves(place: usize) -> Option<Name> {
+    let lane = LANES[place].lock();
+    let name = lane.as_ref().filter(|lane| lane.departs)?.key.name();
+    name.id.is_of_file().then_some(name)
 }
 
 /// Whether a move was abandoned.

@@ -4,7 +4,7 @@
 //!   get from one to the other.
 //! - [`log`]: the log of what it writes. - [`watch`]: how much that is, measured. - [`course`]: how a move went over time. - [`packing`]: what it would bring to pack pages. - [`hold`]: moves that wait for who tests them.
 //! - [`within`]: a move from one place of the board to another.
-//! - [`departure`], [`arrival`]: the ends of a move between boards, each on its own. - [`lanes`]: what comes for them, and how they wait for it. - [`progress`]: what they tell.
+//! - [`departure`], [`arrival`]: the ends of a move between boards, or to or from a tool's file, each on its own. - [`lanes`]: what comes for them, and how they wait for it. - [`progress`]: what they tell.
 //!
 //! **Who works.** Any core that is free for it ([`crate::work`]), in steps of at most a section, between which it runs vCPUs and serves the board.
 
@@ -23,15 +23,21 @@ pub mod within;
 
 use alloc::boxed::Box;
 
+use cluster_proto::manifest::MAX_DISKS;
+use cluster_proto::package::{GuestView, ImageView};
 use el2_hyp::record::MAX_SECTION;
+use el2_hyp::record::images::Digest;
 use el2_hyp::record::precopy::Limits;
+use heapless::Vec;
 
 pub use arrival::Arrival;
-pub use departure::Departure;
+pub use departure::{Departure, To};
 
 /// How long a guest is to be still at most, and may be if rounds do not bring it there, where the operator says nothing.
 const DOWNTIME_US: u64 = 10_000;
 const AT_WORST_US: u64 = 300_000;
+/// The same for one that is saved.
+const SAVE_AT_WORST_US: u64 = 1_000_000;
 /// Percent of its speed that it keeps at the least while it is slowed down to get there.
 const SLOWEST: u8 = 20;
 
@@ -52,6 +58,21 @@ pub fn limits(downtime: Option<u16>) -> Limits {
             ..LIMITS
         }
     })
+}
+
+/// What a guest may have to bear when it is saved: nobody waits for an answer of its copy elsewhere.
+pub const SAVE_LIMITS: Limits = Limits {
+    at_worst: SAVE_AT_WORST_US,
+    ..LIMITS
+};
+
+/// The digests of a guest's images, as its record has them; of a disk that starts empty, zeros.
+fn images(view: &GuestView<'_>) -> Vec<Digest, { 2 + MAX_DISKS }> {
+    let digest =
+        |image: Option<&ImageView<'_>>| image.map_or([0; 32], |image| image.image.digest.0);
+    let own = [digest(Some(&view.kernel)), digest(view.initrd.as_ref())];
+    let disks = view.disks.iter().map(|disk| digest(disk.as_ref()));
+    own.into_iter().chain(disks).collect()
 }
 
 /// Room for a section. It is made where it stays: a stack has none for it.

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use cluster_proto::bulk::Refusal;
 use el2_hyp::addr::{BLOCK_2M, Ipa, PAGE_SIZE};
 use el2_hyp::arch::{maintenance, timer};
 use el2_hyp::guest::Guest;
@@ -28,6 +29,8 @@ pub enum Refused {
     Content(Malformed),
     /// It is another guest's.
     Other(Mismatch),
+    /// It was started from other images.
+    Images,
     /// A section was cut.
     Cut,
 }
@@ -42,7 +45,24 @@ impl fmt::Display for Refused {
             Self::Other(Mismatch::Slot(slot)) => {
                 write!(f, "the device in its slot {slot} is another")
             }
+            Self::Images => f.write_str("it was started from other images"),
             Self::Cut => f.write_str("a section was cut"),
+        }
+    }
+}
+
+impl Refused {
+    /// What the other end is told.
+    pub fn told(&self) -> Refusal {
+        match self {
+            Self::Host(header::Refused::Gic | header::Refused::Priorities) => Refusal::Interrupts,
+            Self::Host(header::Refused::Frequency(..)) => Refusal::Counter,
+            Self::Host(header::Refused::Processor | header::Refused::Features) => {
+                Refusal::Processor
+            }
+            Self::Host(header::Refused::Memory(..)) => Refusal::Memory,
+            Self::Record(_) | Self::Content(_) | Self::Cut => Refusal::Record,
+            Self::Other(_) | Self::Images => Refusal::Other,
         }
     }
 }
@@ -110,6 +130,8 @@ impl Receiver {
                 Some(header) => guest.can_host(header).map_err(Refused::Host),
                 None => Ok(()),
             },
+            Event::Images(of) if *of.digests() == super::images(slot.view())[..] => Ok(()),
+            Event::Images(_) => Err(Refused::Images),
             Event::Pages(units) => {
                 put_pages(units.clone(), &guest.memory).map_err(Refused::Content)?;
                 clean(guest, units);

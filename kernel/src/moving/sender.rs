@@ -7,6 +7,7 @@ use el2_hyp::addr::PAGE_SIZE;
 use el2_hyp::arch::timer;
 use el2_hyp::memory::dirty::PAGES_PER_WORD;
 use el2_hyp::record::content::write_pages;
+use el2_hyp::record::images::to_record;
 use el2_hyp::record::precopy::{Limits, Next, Precopy, Round, Stop, Why};
 use el2_hyp::record::{Kind, NoRoom, Writer};
 use el2_hyp::stage2::dirty::HARVEST_WORDS;
@@ -116,6 +117,8 @@ enum Phase {
     Logging,
     /// The header is next.
     Header,
+    /// The digests of its images are.
+    Images,
     /// The disk in this slot, from this block on, counts as changed where it differs from its image.
     Marking(usize, u32),
     /// Pages from this word of the log on.
@@ -264,6 +267,13 @@ impl Sender {
                 let header = guest.header();
                 let write = |to: &mut el2_hyp::record::Encoder<'_>| header.to_record(to);
                 let length = self.writer.section(buffer, Kind::Header, 0, write);
+                self.phase = Phase::Images;
+                return section(length);
+            }
+            Phase::Images => {
+                let images = super::images(slot.view());
+                let write = |to: &mut el2_hyp::record::Encoder<'_>| to_record(&images, to);
+                let length = self.writer.section(buffer, Kind::Images, 0, write);
                 self.phase = Phase::Marking(0, 0);
                 self.round_began = timer::now();
                 return section(length);

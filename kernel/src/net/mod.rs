@@ -228,11 +228,9 @@ impl Network {
         self.send_from(datagram::PORT, to, bytes, view);
     }
 
-    /// Sends a frame of a bulk stream to a board, as [`send_datagram`](Self::send_datagram) does.
+    /// Sends a frame of a bulk stream to its other end, as [`send_datagram`](Self::send_datagram) does.
     pub fn send_bulk(&self, to: Endpoint, bytes: &[u8], view: &View<'_>) {
-        let port = datagram::BULK_PORT;
-        let to = Destination::One(Endpoint { port, ..to });
-        self.send_from(port, to, bytes, view);
+        self.send_from(datagram::BULK_PORT, Destination::One(to), bytes, view);
     }
 
     fn send_from(&self, port: u16, to: Destination, bytes: &[u8], view: &View<'_>) {

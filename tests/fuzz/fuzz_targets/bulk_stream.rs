@@ -2,7 +2,7 @@
 #![no_main]
 
 use cluster_proto::bulk::frame::{Body, Key, MAX_FRAME, Name, claim};
-use cluster_proto::bulk::{Chunk, Incoming, MAX_RING, Outgoing, Seen, Verdict};
+use cluster_proto::bulk::{Chunk, Incoming, MAX_RING, Outgoing, Refusal, Seen, Verdict};
 use cluster_proto::ids::{Epoch, GuestId, Micros, MoveId};
 use libfuzzer_sys::arbitrary::{self, Arbitrary, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
@@ -47,7 +47,7 @@ fn run(steps: Vec<Step>, length: usize) {
                 assert!(after >= before && after == came && (after - before) as usize <= length);
             }
             Step::Said { next, beyond, verdict } => {
-                let verdict = [Verdict::Going, Verdict::Whole, Verdict::Refused][usize::from(verdict % 3)];
+                let verdict = [Verdict::Going, Verdict::Whole, Verdict::Refused(Refusal::Record)][usize::from(verdict % 3)];
                 out.hear(Micros(now), &Seen { next, beyond, verdict });
             }
             Step::Push(bytes) => {

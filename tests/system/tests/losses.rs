@@ -192,7 +192,6 @@ fn a_guest_goes_on_when_the_destination_is_killed_at_any_step_of_its_move() {
 }
 
 #[test]
-#[ignore = "it takes a minute and a half: each cut outlasts the source's patience"]
 fn a_guest_goes_on_when_the_destination_is_cut_off_at_any_step_of_its_move() {
     at_each_step("losses_cable", "3", Loss::Cable);
 }

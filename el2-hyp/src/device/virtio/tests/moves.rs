@@ -1,6 +1,8 @@
 //! Devices that move: two guests do the same, one stays and the other's devices become bytes and devices again between its steps. Nothing that a guest
 //! can see tells the two apart: neither their memory, nor what left them, nor their registers.
 
+mod golden;
+
 use proptest::prelude::*;
 use std::boxed::Box;
 use std::vec::Vec;
