@@ -12,6 +12,11 @@ use crate::interrupts::{self, Interrupts};
 use crate::percore::{self, PerCore};
 use crate::{agent, alone, console, disk, fault, guests, moving, net, queue, work};
 
+/// QEMU's GICv2 does not look at its lines when a guest ends a physical interrupt through a list register: a timer that is due again by then is told of only when something
+/// else happens at the controller, which on a board that waits may be never. So EL2's own timer comes after each interrupt of the virtual timer, in steps of this while that is
+/// active, microseconds.
+const TIMER_LOOK_US: u64 = 2_000;
+
 /// The board, seen from one core.
 pub struct CoreHost {
     core: u8,
@@ -55,6 +60,7 @@ impl CoreHost {
             0 => agent::next_event(),
             _ => u64::MAX,
         };
+        let timer_look = self.per_core.timer_look.load(Ordering::Relaxed);
         let work = self.per_core.work_at.load(Ordering::Relaxed);
         let moving = match self.core {
             // A core that has worked does not work again before a vCPU's turn is over, whatever is due.
@@ -67,6 +73,7 @@ impl CoreHost {
             .min(disk)
             .min(guests)
             .min(agent)
+            .min(timer_look)
             .min(moving)
             .min(work);
         timer::arm_el2((first != u64::MAX).then_some(first));
@@ -145,6 +152,26 @@ impl CoreHost {
         unsafe { percore::LAPS.pass(self.core.into()) };
     }
 
+    /// Has this core look again whether the virtual timer's interrupt is active.
+    fn look_at_timer_soon(&self) {
+        let look = timer::now() + timer::frequency() * TIMER_LOOK_US / 1_000_000;
+        self.per_core.timer_look.store(look, Ordering::Relaxed);
+        self.rearm();
+    }
+
+    /// EL2's timer has come: as long as the virtual timer's interrupt is active it comes again.
+    fn look_at_timer(&self) {
+        let due = &self.per_core.timer_look;
+        if due.load(Ordering::Relaxed) <= timer::now() {
+            due.store(u64::MAX, Ordering::Relaxed);
+            let virtual_timer = self.interrupts.virtual_timer.get();
+            let gic = &self.interrupts.gic;
+            if gic.is_active_private(self.core.into(), virtual_timer) {
+                self.look_at_timer_soon();
+            }
+        }
+    }
+
     /// An interrupt of the board's own.
     fn serve(&self, intid: u32) {
         let console = self.interrupts.console.map(|console| console.id.get());
@@ -155,6 +182,7 @@ impl CoreHost {
             percore::publish_instructions();
         } else if intid == self.interrupts.el2_timer.get() {
             timer::arm_el2(None);
+            self.look_at_timer();
             self.per_core.reschedule.store(true, Ordering::SeqCst);
         } else if Some(intid) == console {
             self.per_core.console.store(true, Ordering::SeqCst);
@@ -195,6 +223,9 @@ impl Host for CoreHost {
         }
         gic.drop_priority(interrupt);
         if interrupt.intid() == self.interrupts.virtual_timer.get() {
+            if self.interrupts.forgets_lines {
+                self.look_at_timer_soon();
+            }
             return HostInterrupt::VirtualTimer;
         }
         let maintenance = interrupt.intid() == self.interrupts.maintenance.get();

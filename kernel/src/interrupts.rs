@@ -21,6 +21,8 @@ pub struct Interrupts {
     pub maintenance: IntId,
     /// The console line's.
     pub console: Option<Interrupt>,
+    /// The controller is of the kind that QEMU has forget lines: see [`crate::host`].
+    pub forgets_lines: bool,
 }
 
 static INTERRUPTS: Once<Interrupts> = Once::new();
@@ -90,6 +92,7 @@ pub fn initialise(tree: &Tree) -> Result<(), Unfit> {
         console: tree
             .console
             .and_then(|console| tree.uarts[console.uart].interrupt),
+        forgets_lines: matches!(description, platform::tree::Gic::V2(_)),
     };
     INTERRUPTS.call_once(|| interrupts);
     Ok(())

@@ -19,6 +19,8 @@ pub struct PerCore {
     pub guest_deadline: AtomicU64,
     /// When the core, which has worked, may work again, after a vCPU's turn; `u64::MAX` if it has not.
     pub work_at: AtomicU64,
+    /// When to look whether the virtual timer's interrupt is still active; `u64::MAX` for never.
+    pub timer_look: AtomicU64,
     /// Whether waits of the loaded vCPU trap.
     pub shared: AtomicBool,
     /// The vCPU that is loaded, plus one; zero for none.
@@ -33,6 +35,7 @@ static CORES: [PerCore; MAX_CORES] = [const {
         console: AtomicBool::new(false),
         guest_deadline: AtomicU64::new(u64::MAX),
         work_at: AtomicU64::new(u64::MAX),
+        timer_look: AtomicU64::new(u64::MAX),
         shared: AtomicBool::new(false),
         current: AtomicU32::new(0),
         instructions: AtomicU64::new(0),

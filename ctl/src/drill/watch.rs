@@ -235,7 +235,9 @@ fn view(order: &Order, notes: Sender<Note>, ended: Arc<AtomicBool>) -> Result<()
     let guest = order.guest.clone();
     thread::spawn(move || {
         let mut before = None;
-        while !ended.load(Ordering::Relaxed) {
+        loop {
+            // Who the owner is at the end is seen after the last frame was heard.
+            let last = ended.load(Ordering::Relaxed);
             let Ok(view) = viewer.look(&guest) else {
                 return;
             };
@@ -246,6 +248,9 @@ fn view(order: &Order, notes: Sender<Note>, ended: Arc<AtomicBool>) -> Result<()
                     return;
                 }
                 before = Some(view);
+            }
+            if last {
+                return;
             }
             thread::sleep(VIEW);
         }

@@ -168,8 +168,8 @@ impl Precopy {
         if let Some(rate) = rate(round) {
             it.rate = self.before.map_or(rate, |before| before.min(rate));
             self.before = Some(rate);
-        } else if self.before.is_none() {
-            // A guest of a few pages: nothing else is known.
+        } else if self.before.is_none() && (round.sent > 0 || it.rate == 0) {
+            // A guest of a few pages: nothing else is known. A round in which nothing went tells nothing at all.
             it.rate = rate_of(round).max(1);
         }
         let bytes = round.left.saturating_add(stop.state);
@@ -304,6 +304,25 @@ mod tests {
         let (last, status, stop) = tiny.run(LIMITS);
         assert!(matches!(last, Next::Stop(_)) && stop <= 25_000, "{last:?}");
         assert_eq!(status.speed, 100);
+    }
+
+    #[test]
+    fn a_round_in_which_nothing_went_says_nothing_of_the_line() {
+        let mut it = Precopy::new(Limits {
+            downtime: 10_000,
+            at_worst: 300_000,
+            slowest: 20,
+        });
+        let stop = BUSY.stop;
+        let round = |sent, took, left| Round { sent, took, left };
+        for (sent, took, left) in [(71_087, 104_881, 4_101), (4_117, 6_275, 0)] {
+            assert!(matches!(
+                it.round(round(sent, took, left), stop),
+                Next::Again(_)
+            ));
+        }
+        it.round(round(0, 3_786, 4_101), stop);
+        assert!(it.status().downtime < 300_000, "{:?}", it.status());
     }
 
     #[test]

@@ -125,6 +125,11 @@ impl Gic {
         either!(self, gic => gic.activate_private(core, intid))
     }
 
+    /// Whether a private interrupt of this core is active.
+    pub fn is_active_private(&self, core: usize, intid: u32) -> bool {
+        either!(self, gic => gic.is_active_private(core, intid))
+    }
+
     /// Lets a private interrupt of this core through.
     pub fn enable_private(&self, core: usize, intid: IntId) {
         either!(self, gic => gic.enable_private(core, intid.get()))

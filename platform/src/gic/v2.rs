@@ -80,6 +80,10 @@ impl GicV2 {
         self.gicd.write(ISACTIVER, 1 << intid);
     }
 
+    pub(super) fn is_active_private(&self, _: usize, intid: u32) -> bool {
+        self.gicd.read(ISACTIVER) & 1 << intid != 0
+    }
+
     pub(super) fn enable_private(&self, _: usize, intid: u32) {
         self.gicd.write(ISENABLER, 1 << intid);
     }

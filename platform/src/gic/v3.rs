@@ -146,6 +146,10 @@ impl GicV3 {
         self.sgi_frame(core).write(ISACTIVER, 1 << intid);
     }
 
+    pub(super) fn is_active_private(&self, core: usize, intid: u32) -> bool {
+        self.sgi_frame(core).read(ISACTIVER) & 1 << intid != 0
+    }
+
     pub(super) fn enable_private(&self, core: usize, intid: u32) {
         self.sgi_frame(core).write(ISENABLER, 1 << intid);
     }
