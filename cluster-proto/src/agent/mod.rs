@@ -10,6 +10,8 @@ pub mod book;
 mod hands;
 pub mod images;
 #[cfg(test)]
+mod lab;
+#[cfg(test)]
 mod move_tests;
 #[cfg(test)]
 mod restore_tests;

@@ -1,7 +1,7 @@
 //! Agents that move a guest: what hands are told, in which order.
 
 use super::Awaiting;
-use super::tests::Lab;
+use super::lab::Lab;
 use crate::ids::{BoardId, Epoch, GuestId, Micros, MoveId, Span};
 use crate::ledger::types::{Happening, Operation, Outcome, Reason};
 use crate::node::Local;

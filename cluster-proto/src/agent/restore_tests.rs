@@ -1,6 +1,6 @@
 //! Agents of a guest that goes to or comes from a file: what hands are told, and what whatever goes wrong leaves behind.
 
-use super::tests::Lab;
+use super::lab::Lab;
 use super::{Brought, TOOL_PATIENCE};
 use crate::ids::{BoardId, Epoch, GuestId, Micros, MoveId, Span};
 use crate::ledger::types::{Denied, Operation, Outcome, Phase, Reason, Wanted};
