@@ -5,8 +5,8 @@ use std::process::Command;
 use system::{paths, saw, slots};
 
 /// Losses that are over within half a minute: of the owner, of the leader, of a link, of one of two boards with a witness; and what an operator does while a guest runs on: moves
-/// it, drains its board, gives each board in turn another image.
-const DRILLS: [&str; 7] = [
+/// it, drains its board, gives each board in turn another image, gives it a larger share. And a guest that hangs.
+const DRILLS: [&str; 9] = [
     "kill-owner",
     "kill-leader",
     "cut-board",
@@ -14,6 +14,8 @@ const DRILLS: [&str; 7] = [
     "migrate",
     "drain",
     "rolling-upgrade",
+    "scale",
+    "hang",
 ];
 
 #[test]
