@@ -154,7 +154,7 @@ impl CoreHost {
 
     /// Has this core look again whether the virtual timer's interrupt is active.
     fn look_at_timer_soon(&self) {
-        let look = timer::now() + timer::frequency() * TIMER_LOOK_US / 1_000_000;
+        let look = timer::now() + net::ticks(TIMER_LOOK_US);
         self.per_core.timer_look.store(look, Ordering::Relaxed);
         self.rearm();
     }

@@ -38,27 +38,32 @@ pub fn begin(name: Name, step: Step) {
     let _ = table.push_back(entry);
 }
 
-/// Changes what is told of a move.
-pub fn update(name: Name, change: impl FnOnce(&mut Progress)) {
+/// Changes the newest entry of that name, if it is still remembered.
+fn change(name: Name, change: impl FnOnce(&mut Entry)) {
     if let Some(entry) = TABLE.lock().iter_mut().rev().find(|entry| entry.is(name)) {
-        change(&mut entry.progress);
+        change(entry);
     }
+}
+
+/// Changes what is told of a move.
+pub fn update(name: Name, told: impl FnOnce(&mut Progress)) {
+    change(name, |entry| told(&mut entry.progress));
 }
 
 /// All of a guest is here.
 pub fn is_whole(name: Name) {
-    if let Some(entry) = TABLE.lock().iter_mut().rev().find(|entry| entry.is(name)) {
+    change(name, |entry| {
         entry.progress.step = Step::Whole;
         entry.whole_at = timer::now();
-    }
+    });
 }
 
 /// The guest goes on here.
 pub fn goes_on(name: Name) {
-    if let Some(entry) = TABLE.lock().iter_mut().rev().find(|entry| entry.is(name)) {
+    change(name, |entry| {
         entry.progress.step = Step::GoesOn;
         entry.progress.hand_over_us = shortened(microseconds(timer::now() - entry.whole_at));
-    }
+    });
 }
 
 /// The newest move of a guest.
