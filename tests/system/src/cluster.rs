@@ -6,16 +6,21 @@ use std::process::{Command, Output};
 
 use crate::lab::{Client, UP};
 use crate::slots::{self, Slots};
+use crate::stalls::Stalls;
 use crate::{Package, paths};
 
 /// What the boards are called, where it does not matter.
 pub const BOARDS: [&str; 3] = ["alpha", "beta", "gamma"];
+
+/// Lines of each board that are shown of a test that has failed.
+const LAST_LINES: usize = 12;
 
 /// A cluster; dropping it ends its lab.
 #[derive(Debug)]
 pub struct Cluster {
     folder: PathBuf,
     lab: String,
+    stalls: Stalls,
     _slots: Slots,
 }
 
@@ -35,6 +40,7 @@ impl Cluster {
         Self {
             folder,
             lab: format!("{}-{}", test.replace('_', "-"), std::process::id()),
+            stalls: Stalls::watch(),
             _slots: slots,
         }
     }
@@ -127,6 +133,18 @@ impl Cluster {
         self.good(&["lab", "log", board])
     }
 
+    /// Says how the boards stand, of a test that has failed.
+    fn tell(&self) {
+        eprintln!("{}", self.stalls.longest());
+        for board in BOARDS {
+            let log = self.run(&["lab", "log", board]).stdout;
+            let log = String::from_utf8_lossy(&log);
+            let own: Vec<&str> = log.lines().filter(|it| it.contains("hearth: ")).collect();
+            let last = own.len().saturating_sub(LAST_LINES);
+            eprintln!("{board} said last:\n{}", own[last..].join("\n"));
+        }
+    }
+
     /// The board that owns a guest.
     ///
     /// # Panics
@@ -150,6 +168,9 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.tell();
+        }
         // It may be down already, or never have come up.
         let _ = self.run(&["lab", "down"]);
     }

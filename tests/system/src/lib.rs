@@ -13,7 +13,7 @@
 //!
 //! Read in this order: [`paths`] (what is tested), [`machine`], [`package`], [`board`] with [`verdict`] and [`status`], [`gdb`] (to break
 //! a board on purpose), [`slots`], [`lab`] (several boards on one Ethernet),
-//! [`cluster`] (boards that are one).
+//! [`cluster`] (boards that are one) with [`stalls`].
 
 pub mod board;
 pub mod cluster;
@@ -23,6 +23,7 @@ pub mod machine;
 pub mod package;
 pub mod paths;
 pub mod slots;
+pub mod stalls;
 pub mod status;
 pub mod verdict;
 

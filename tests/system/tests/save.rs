@@ -24,9 +24,11 @@ const GIVEN_UP: Duration = Duration::from_secs(60);
 fn ticks(cluster: &Cluster, board: &str) -> Vec<u64> {
     let log = cluster.log(board);
     assert!(!log.contains("FAIL"), "a guest noticed:\n{log}");
-    let ticks = log
-        .lines()
-        .filter_map(|line| line.split("COUNT ").nth(1)?.trim().parse().ok());
+    // Of the last line half may have come yet.
+    let whole = log
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'));
+    let ticks = whole.filter_map(|line| line.split("COUNT ").nth(1)?.trim().parse().ok());
     ticks.collect()
 }
 
