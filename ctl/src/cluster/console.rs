@@ -7,8 +7,6 @@ use std::time::{Duration, Instant};
 use cluster_proto::ids::{BoardId, Epoch, GuestId};
 use cluster_proto::ledger::types::{Origin, Phase};
 use cluster_proto::service::{CONSOLE_BYTES, Parcel};
-use cluster_proto::wire::codec::Writer;
-use cluster_proto::wire::frame::MAX_BODY;
 use serde::Serialize;
 
 use super::interrupt::Interrupt;
@@ -182,19 +180,11 @@ impl Listening {
         (self.board, self.epoch) = (guest.owner, epoch);
     }
 
-    fn post(&mut self, parcel: &Parcel<'_>) -> Result<bool, Failure> {
-        let mut room = [0; MAX_BODY];
-        let mut to = Writer::new(&mut room);
-        if parcel.put(&mut to).is_err() {
-            return Err(Failure::Trouble("what was typed is too long".into()));
-        }
-        self.session.post(self.board, to.bytes())
-    }
-
     fn type_in(&mut self, line: &[u8]) -> Result<(), Failure> {
         for bytes in line.chunks(CONSOLE_BYTES) {
             let guest = self.guest;
-            self.post(&Parcel::Type { guest, bytes })?;
+            self.session
+                .post(self.board, &Parcel::Type { guest, bytes })?;
         }
         Ok(())
     }
@@ -202,7 +192,8 @@ impl Listening {
     /// Asks for what was said since, and waits a moment for it.
     fn more(&mut self) -> Result<Answered, Failure> {
         let (guest, from) = (self.guest, self.position);
-        self.post(&Parcel::Listen { guest, from })?;
+        self.session
+            .post(self.board, &Parcel::Listen { guest, from })?;
         let until = Instant::now() + AGAIN;
         loop {
             let left = until.saturating_duration_since(Instant::now());

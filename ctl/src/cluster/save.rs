@@ -10,8 +10,6 @@ use cluster_proto::ids::{BoardId, MoveId};
 use cluster_proto::ledger::types::Phase;
 use cluster_proto::placement::held_by_volume;
 use cluster_proto::service::{Parcel, Unsaved};
-use cluster_proto::wire::codec::Writer;
-use cluster_proto::wire::frame::MAX_BODY;
 use el2_hyp::record::MAX_SECTION;
 use serde::Serialize;
 
@@ -271,14 +269,9 @@ impl Saving<'_> {
             return Ok(());
         }
         let Name { guest, epoch, id } = self.name;
-        let mut room = [0; MAX_BODY];
-        let mut to = Writer::new(&mut room);
         let question = Parcel::Save { guest, epoch, id };
-        if question.put(&mut to).is_err() {
-            return Err(Failure::Trouble("a question outgrew its frame".into()));
-        }
         // Not before the board knows this tool: then it is asked again.
-        if self.session.post(self.board, to.bytes())? {
+        if self.session.post(self.board, &question)? {
             self.asked = Some(Instant::now());
         }
         Ok(())

@@ -278,15 +278,9 @@ impl Session {
         board: BoardId,
         guest: GuestId,
     ) -> Result<Option<Progress>, Failure> {
-        let mut room = [0; MAX_BODY];
-        let mut to = Writer::new(&mut room);
-        let question = Parcel::Follow { guest };
-        if question.put(&mut to).is_err() {
-            return Ok(None);
-        }
         let until = Instant::now() + PROGRESS_PATIENCE;
         while Instant::now() < until {
-            self.post(board, to.bytes())?;
+            self.post(board, &Parcel::Follow { guest })?;
             let again = Instant::now() + STEP;
             while Instant::now() < again {
                 let Some((from, bytes)) = self.parcel(STEP)? else {
@@ -349,11 +343,17 @@ impl Session {
         }
     }
 
-    /// Sends bytes beside the protocol, as soon as the board knows this tool; whether it does.
+    /// Sends a parcel, as soon as the board knows this tool; whether it does.
     ///
     /// # Errors
-    /// The way there is broken.
-    pub fn post(&mut self, board: BoardId, bytes: &[u8]) -> Result<bool, Failure> {
+    /// The way there is broken, or the parcel holds more than one may.
+    pub fn post(&mut self, board: BoardId, parcel: &Parcel<'_>) -> Result<bool, Failure> {
+        let mut room = [0; MAX_BODY];
+        let mut to = Writer::new(&mut room);
+        if parcel.put(&mut to).is_err() {
+            return Err(Failure::Trouble("a parcel outgrew its frame".into()));
+        }
+        let bytes = to.bytes();
         with_client!(self, |client, _now, send| client.parcel(board, bytes, send))
     }
 

@@ -1,7 +1,6 @@
 //! Giving a board an image: the tool offers it, and the board pulls it piece by piece.
 
 use std::fs::File;
-use std::io::{IsTerminal as _, Write as _, stderr};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,9 +8,8 @@ use std::time::{Duration, Instant};
 use cluster_proto::ids::BoardId;
 use cluster_proto::manifest::Image;
 use cluster_proto::service::{PIECE, Parcel, Unwanted, WINDOW, piece_range};
-use cluster_proto::wire::codec::Writer;
-use cluster_proto::wire::frame::MAX_BODY;
 
+use super::progress::Bar;
 use super::session::Session;
 use crate::pack::Size;
 use crate::report::Failure;
@@ -22,8 +20,6 @@ const AGAIN: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A board that is busy with another image is waited for.
 const BUSY_PATIENCE: Duration = Duration::from_secs(120);
-/// Between two lines of progress.
-const PROGRESS: Duration = Duration::from_millis(200);
 
 /// An image on its way to a board.
 struct Upload<'a> {
@@ -34,7 +30,7 @@ struct Upload<'a> {
     path: &'a Path,
     /// How far pieces were asked for, bytes.
     asked: u64,
-    shown: Instant,
+    bar: Bar,
 }
 
 /// Gives `image`, which is in the file `path`, to `board`.
@@ -55,11 +51,9 @@ pub fn upload(
         file,
         path,
         asked: 0,
-        shown: Instant::now(),
+        bar: Bar::new(path.display().to_string()),
     };
-    let done = upload.run();
-    upload.end_line();
-    done
+    upload.run()
 }
 
 impl Upload<'_> {
@@ -73,7 +67,7 @@ impl Upload<'_> {
                     digest: self.image.digest.0,
                     length: self.image.length,
                 };
-                self.post(&offer)?;
+                self.session.post(self.board, &offer)?;
                 offered = Some(Instant::now());
             }
             if heard.elapsed() > PATIENCE {
@@ -109,15 +103,6 @@ impl Upload<'_> {
         }
     }
 
-    fn post(&mut self, parcel: &Parcel<'_>) -> Result<bool, Failure> {
-        let mut room = [0; MAX_BODY];
-        let mut to = Writer::new(&mut room);
-        if parcel.put(&mut to).is_err() {
-            return Err(Failure::Trouble("a piece outgrew its frame".into()));
-        }
-        self.session.post(self.board, to.bytes())
-    }
-
     /// Sends the pieces that were asked for.
     fn give(&mut self, first: u32, wanted: u16) -> Result<(), Failure> {
         for place in 0..WINDOW {
@@ -131,14 +116,16 @@ impl Upload<'_> {
             self.file
                 .read_exact_at(bytes, from.into())
                 .map_err(|error| Failure::file("read", self.path, error))?;
-            self.post(&Parcel::Piece {
+            let piece = Parcel::Piece {
                 digest: self.image.digest.0,
                 number,
                 bytes,
-            })?;
+            };
+            self.session.post(self.board, &piece)?;
             self.asked = self.asked.max(u64::from(from));
         }
-        self.show();
+        let percent = self.asked * 100 / u64::from(self.image.length.max(1));
+        self.bar.show(percent, self.asked);
         Ok(())
     }
 
@@ -173,24 +160,5 @@ impl Upload<'_> {
             self.session.name(self.board),
             self.path.display()
         ))
-    }
-
-    /// Says on a terminal how far it is.
-    fn show(&mut self) {
-        if !stderr().is_terminal() || self.shown.elapsed() < PROGRESS {
-            return;
-        }
-        self.shown = Instant::now();
-        let percent = self.asked * 100 / u64::from(self.image.length.max(1));
-        let filled = "#".repeat(usize::try_from(percent / 4).unwrap_or(0));
-        let name = self.path.display();
-        // Nobody may be reading.
-        let _ = write!(stderr(), "\r{name} [{filled:25}] {percent:3} %");
-    }
-
-    fn end_line(&self) {
-        if stderr().is_terminal() && self.asked > 0 {
-            let _ = write!(stderr(), "\r\x1b[K");
-        }
     }
 }

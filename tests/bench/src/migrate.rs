@@ -6,7 +6,7 @@
 use std::fs;
 use std::time::Duration;
 
-use system::{Board, Guest, Machine, Package, paths};
+use system::{Board, Guest, Machine, Package, moves, paths};
 
 use crate::measure::{Measured, Value, number};
 use crate::plot::{self, Course};
@@ -20,6 +20,8 @@ const DATA_MIB: u32 = 160;
 const MEMORY_MIB: u32 = 256;
 /// Values that are set, and got: for less than a watch's ten seconds.
 const REQUESTS: u32 = 10_000;
+/// Moves between boards that a client notices.
+const MOVES: usize = 100;
 /// Seconds of the guest's over which it looks for what holds it up.
 const GAP_SECONDS: usize = 4;
 
@@ -31,7 +33,8 @@ pub fn all() -> Measured {
     let idle = moved("migrate-idle", "busy_kib=0 every_ms=1000");
     let busy = moved("migrate-busy", "busy_kib=1024 every_ms=20");
     let packing = packing();
-    let extra = drawn(&[("idle", &idle.course), ("busy", &busy.course)]);
+    let mut extra = drawn(&[("idle", &idle.course), ("busy", &busy.course)]);
+    extra.push(noticed());
     let data = f64::from(DATA_MIB) * f64::from(1 << 20);
     let mut values = vec![
         ("downtime_idle_ms", idle.still_us / 1e3),
@@ -62,6 +65,22 @@ fn drawn(courses: &[(&str, &Course)]) -> Vec<(&'static str, String)> {
         ("plot", format!("{:?}", path.display().to_string())),
         ("course", format!("{{{}}}", data.join(", "))),
     ]
+}
+
+/// What a client outside notices of a hundred moves between boards, milliseconds.
+fn noticed() -> (&'static str, String) {
+    let noticed = moves::under_redis("bench-moves", MOVES);
+    let millis = |stall: Duration| stall.as_secs_f64() * 1e3;
+    let [median, p90, worst] = [50, 90, 100].map(|percent| millis(noticed.percentile(percent)));
+    eprintln!(
+        "moves: a client's longest wait in each of {MOVES} moves, ms: {median:.0} (median), {p90:.0} (p90), {worst:.0} (worst), and {:.0} before; still for at most {} us",
+        millis(noticed.unmoved),
+        noticed.still_us
+    );
+    let value = format!(
+        "{{\"moves\": {MOVES}, \"median\": {median:.1}, \"p90\": {p90:.1}, \"worst\": {worst:.1}}}"
+    );
+    ("client_stall_ms", value)
 }
 
 fn boot(name: &str, memory: u32, words: &str) -> Board {

@@ -138,9 +138,9 @@ impl Client {
         self.stream
     }
 
-    /// How long an answer took at the longest.
-    pub fn longest(&self) -> Duration {
-        self.longest
+    /// How long an answer took at the longest, since this was asked last.
+    pub fn take_longest(&mut self) -> Duration {
+        std::mem::take(&mut self.longest)
     }
 
     /// Redis keeps what it is given: so many values of `bytes` bytes, which `seed` makes others, are written and read back, one after the other.

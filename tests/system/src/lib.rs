@@ -13,13 +13,14 @@
 //!
 //! Read in this order: [`paths`] (what is tested), [`machine`], [`package`], [`board`] with [`verdict`] and [`status`], [`gdb`] (to break
 //! a board on purpose), [`slots`], [`lab`] (several boards on one Ethernet),
-//! [`cluster`] (boards that are one) with [`stalls`].
+//! [`cluster`] (boards that are one) with [`stalls`], [`moves`] between them.
 
 pub mod board;
 pub mod cluster;
 pub mod gdb;
 pub mod lab;
 pub mod machine;
+pub mod moves;
 pub mod package;
 pub mod paths;
 pub mod slots;

@@ -1,56 +1,17 @@
 //! Guests that move between the boards of a cluster while they run.
 
-use std::process::{Child, Stdio};
-use std::thread;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use system::cluster::{BOARDS, next};
 use system::lab::longest_still;
+use system::moves::{comes_to, moves, moves_on, order, under_redis};
 use system::{Cluster, Guest, Package, saw};
 
-/// How long a move may take, on a machine that has much else to do, seconds.
-const MOVE: &str = "120";
 /// Moves of a guest that watches itself.
 const MOVES: usize = 100;
-
-/// Orders a move to the board behind `from`, and follows it.
-fn order(cluster: &Cluster, guest: &str, from: &str) -> Child {
-    let to = next(from);
-    let words = ["migrate", guest, "--to", to, "--follow", "--patience", MOVE];
-    let order = cluster
-        .command(&words)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    order.expect("hearth started")
-}
-
-/// What an order comes to that is to end with this exit code.
-#[track_caller]
-fn comes_to(order: Child, code: i32) -> String {
-    let output = order.wait_with_output().expect("an order that ends");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let course = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{said}{course}");
-    said
-}
-
-/// Moves a guest to the next board, and does something `meanwhile`.
-#[track_caller]
-fn moves_on(
-    cluster: &Cluster,
-    guest: &str,
-    from: &str,
-    meanwhile: impl FnOnce(&mut Child),
-) -> &'static str {
-    let mut order = order(cluster, guest, from);
-    meanwhile(&mut order);
-    let said = comes_to(order, 0);
-    let to = next(from);
-    let moved = format!("{guest} has moved from {from} to {to}");
-    assert!(said.contains(&moved), "{said}");
-    to
-}
+/// Moves under a client's load.
+const LOADED_MOVES: usize = 10;
 
 /// A guest that checks its registers, memory, counters and timers does not notice that it goes from board to board. Each of its ticks is heard once, in their order.
 fn nobody_notices(test: &str, gic: &str) {
@@ -125,46 +86,20 @@ fn a_guest_does_not_notice_a_hundred_moves_between_boards_on_gicv2() {
     nobody_notices("migrate_gicv2", "2");
 }
 
-/// Values that a client keeps in a Redis and reads back, and the length of each.
-const VALUES: usize = 20;
-const VALUE_BYTES: usize = 1000;
-/// What a client does between two rounds of them: a guest that is not slowed down must not write faster than a board of one emulated core copies.
-const THINKS: Duration = Duration::from_millis(50);
-/// Moves under a client's load.
-const LOADED_MOVES: usize = 10;
-
 /// Debian with a disk from an image and a card: one connection to its Redis lasts from the first move to the last, and what it was given is there.
 #[test]
 fn a_guests_clients_stay_connected_while_it_goes_from_board_to_board() {
     let test = "migrate_redis";
-    let web = Guest::debian_on("root.ext4", "web", "redis-durable").with("hearth.ip=10.7.0.11/24");
-    let package = Package::of([web.card()]);
-    let cluster = Cluster::up(test, package, "web", &["--smp=1", "--memory=768"]);
-    let mut at = cluster.owner("web");
-    cluster.said(at, "hearth-guest: redis answers");
-    let mut client = cluster.client("10.7.0.11:6379");
-    client.keeps(VALUES, VALUE_BYTES, 0);
-    let unmoved = client.longest();
-    for n in 1..=LOADED_MOVES {
-        at = moves_on(&cluster, "web", at, |order| {
-            while order.try_wait().expect("an order").is_none() {
-                client.keeps(VALUES, VALUE_BYTES, n);
-                thread::sleep(THINKS);
-            }
-        });
-        client.has(VALUES, VALUE_BYTES, n);
-    }
-    client.ask(b"DBSIZE\r\n", format!(":{VALUES}\r\n").as_bytes());
-    let logs = BOARDS.map(|board| cluster.log(board)).concat();
-    for wrong in ["I/O error", "Kernel panic", "EXT4-fs error"] {
-        assert!(!logs.contains(wrong), "{wrong} in:\n{logs}");
-    }
+    let noticed = under_redis(test, moves(LOADED_MOVES));
+    let millis = |stall: Duration| stall.as_millis();
     saw!(
         test,
-        "{LOADED_MOVES} moves under load, still for at most {} us, the client waited for at most {} ms (before, {} ms)",
-        longest_still(&logs),
-        client.longest().as_millis(),
-        unmoved.as_millis()
+        "{} moves under load, still for at most {} us; the client's longest wait of a move: {} ms (median), {} ms (worst); before, {} ms",
+        noticed.stalls.len(),
+        noticed.still_us,
+        millis(noticed.percentile(50)),
+        millis(noticed.percentile(100)),
+        millis(noticed.unmoved)
     );
 }
 
@@ -285,4 +220,40 @@ fn a_move_ends_well_on_a_network_that_loses_doubles_and_reorders_frames() {
     saw!(test, "three moves in {} ms", begun.elapsed().as_millis());
     cluster.good(&["lab", "heal"]);
     judge(&cluster, test, "1", "2s");
+}
+
+/// How long `writer` is still for the move that said this, milliseconds.
+#[track_caller]
+fn still_ms(said: &str) -> f64 {
+    let still = said.split("still for ").nth(1);
+    let millis = still.and_then(|still| still.split(' ').next()?.parse().ok());
+    millis.unwrap_or_else(|| panic!("it is not told: {said}"))
+}
+
+/// A guest that rewrites all that it has faster than a board copies: it goes when it may be still for as long as that takes, and only then.
+#[test]
+fn a_guest_is_still_for_no_longer_than_was_allowed() {
+    let test = "migrate_downtime";
+    let guest = Guest::bare_metal("dirty", 1).named("writer");
+    let package = Package::of([guest.with("mib=24 busy_kib=1024 every_ms=1")]);
+    let cluster = Cluster::up(test, package, "writer", &["--smp=1", "--memory=512"]);
+    let at = cluster.owner("writer");
+    cluster.said(at, "DIRTY pages=");
+    let order = |downtime| {
+        let to = ["migrate", "writer", "--to", next(at), "--follow"];
+        cluster.run(&[&to[..], &["--patience=240", "--downtime", downtime]].concat())
+    };
+    let refused = order("2");
+    let said = String::from_utf8_lossy(&refused.stdout);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains(&format!("writer stays on {at}")), "{said}");
+    assert!(said.contains("faster than that could be copied"), "{said}");
+    assert_eq!(cluster.owner("writer"), at);
+    let moved = order("10000");
+    let said = String::from_utf8_lossy(&moved.stdout);
+    assert_eq!(moved.status.code(), Some(0), "{said}");
+    saw!(test, "{}", said.trim_end());
+    // Longer than it may be if nothing is said.
+    assert!((300.0..=10_000.0).contains(&still_ms(&said)), "{said}");
+    cluster.said(next(at), "DIRTY pages=");
 }

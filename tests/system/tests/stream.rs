@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use system::cluster::{BOARDS, next};
+use system::cluster::BOARDS;
 use system::lab::longest_still;
+use system::moves::{moves, moves_on};
 use system::{Cluster, Guest, Package, saw};
 
 /// Moves of the guest under the stream.
@@ -65,6 +66,7 @@ fn streams(test: &str, gic: &str) {
     let options = ["--smp=2", "--memory=768", "--gic", gic];
     let cluster = Cluster::up(test, package, "web", &options);
     let mut at = cluster.owner("web");
+    let moves = moves(MOVES);
     cluster.said(at, "hearth-guest: stream listens");
     let stream = cluster.client("10.7.0.11:7008").into_stream();
     let (stops_reading, stops_writing) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -73,19 +75,9 @@ fn streams(test: &str, gic: &str) {
         let to = stream.try_clone().expect("the other half");
         let writer = scope.spawn(|| write(to, &stops_writing));
         let reader = scope.spawn(|| read(stream, &stops_reading, &read_so_far));
-        for _ in 0..MOVES {
+        for _ in 0..moves {
             let before = read_so_far.load(Ordering::Relaxed);
-            let said = cluster.good(&[
-                "migrate",
-                "web",
-                "--to",
-                next(at),
-                "--follow",
-                "--patience",
-                "120",
-            ]);
-            assert!(said.contains("web has moved from"), "{said}");
-            at = next(at);
+            at = moves_on(&cluster, "web", at, |_| {});
             // It goes on, both ways: neither end has failed, and more has come.
             let until = Instant::now() + PATIENCE;
             while read_so_far.load(Ordering::Relaxed) <= before + LINES {
@@ -112,7 +104,7 @@ fn streams(test: &str, gic: &str) {
     }
     saw!(
         test,
-        "{MOVES} moves, {written} lines to the guest and {} from it, each the right one; still for at most {longest} us",
+        "{moves} moves, {written} lines to the guest and {} from it, each the right one; still for at most {longest} us",
         read_so_far.load(Ordering::Relaxed)
     );
 }
