@@ -335,3 +335,59 @@ fn a_reform_is_refused_while_the_cluster_lives() {
         matches!(&world.outcome, Some(Ok((_, Outcome::Refused { why: said }))) if *said == why)
     );
 }
+
+/// The byte of a frame's header that is its sender's number.
+const SENDER: usize = 8;
+
+fn tool(entropy: u64) -> Client<ClusterKey> {
+    Client::new(ClusterKey::new(&KEY), &KEY, CLUSTER, BoardSet(1), entropy)
+}
+
+/// Has a tool ask a board whom it hears, on a wire that takes no time; the frames that pass, the tool's first one first.
+fn frames(node: &mut TestNode, tool: &mut Client<ClusterKey>, now: Micros) -> Vec<Vec<u8>> {
+    let mut passed = Vec::new();
+    let mut sent = Vec::new();
+    let board = BoardId(0);
+    tool.ask(now, Question::Peers { board }, &mut |_, frame| {
+        sent.push(frame.to_vec());
+    });
+    while let Some(frame) = sent.pop() {
+        let mut answers = Vec::new();
+        node.receive(now, &frame, &mut post(Some(0), &mut answers));
+        passed.push(frame);
+        for (_, _, answer) in answers {
+            tool.receive(now, &answer, &mut |_, frame| sent.push(frame.to_vec()));
+            passed.push(answer);
+        }
+    }
+    assert!(!tool.is_waiting(), "it was answered");
+    passed
+}
+
+#[test]
+fn two_tools_of_one_number_do_not_displace_each_other() {
+    let mut world = World::new();
+    let node = &mut world.nodes[0];
+    let mut now = Micros(world.now);
+    let mut one = tool(0);
+    let number = frames(node, &mut one, now)[0][SENDER];
+    let others = (1..10_000).map(tool);
+    let mut others = others.filter(|other| {
+        let board = BoardId(0);
+        let mut found = false;
+        let question = Question::Peers { board };
+        other.clone().ask(now, question, &mut |_, frame| {
+            found = frame[SENDER] == number;
+        });
+        found
+    });
+    let mut other = others.next().expect("there are 127 numbers");
+    // A board greets no two at once.
+    now = now.after(cluster_proto::limits::HELLO_GAP);
+    assert!(frames(node, &mut other, now).len() > 2, "they meet");
+    for _ in 0..3 {
+        // A question, and its answer.
+        assert_eq!(frames(node, &mut one, now).len(), 2);
+        assert_eq!(frames(node, &mut other, now).len(), 2);
+    }
+}

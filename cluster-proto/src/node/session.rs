@@ -199,17 +199,17 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
             return false;
         }
         let now = self.now;
-        let at = self.operator_slot(number);
+        let at = self.operator_slot(number, view.incarnation);
         let fresh = self.random.name();
         let session = &mut self.operators[at];
-        let known = session.number == number && session.incarnation == view.incarnation;
+        let known = session.met && session.is_of(number, view.incarnation);
         if known && !take_number(&mut session.top, &mut session.window, view.sequence) {
             self.counters.replayed += 1;
             return false;
         }
         if !known && view.kind != KIND_HELLO {
             self.counters.unknown_life += 1;
-            return self.challenge_operator(at, number, fresh, out);
+            return self.challenge_operator(at, number, view.incarnation, fresh, out);
         }
         let Ok(message) = Message::get(view.kind, view.body) else {
             self.counters.malformed += 1;
@@ -217,11 +217,15 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         };
         match message {
             Message::Hello(hello)
-                if !known && hello.answer != 0 && session.challenge == hello.answer =>
+                if !known
+                    && session.is_of(number, view.incarnation)
+                    && hello.answer != 0
+                    && session.challenge == hello.answer =>
             {
                 *session = OperatorSession {
                     number,
                     incarnation: view.incarnation,
+                    met: true,
                     life,
                     top: view.sequence,
                     window: 1,
@@ -237,7 +241,9 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
                     out,
                 );
             }
-            Message::Hello(_) if !known => return self.challenge_operator(at, number, fresh, out),
+            Message::Hello(_) if !known => {
+                return self.challenge_operator(at, number, view.incarnation, fresh, out);
+            }
             Message::Request(request) if known => {
                 session.used_at = now;
                 self.on_request(number, request, out);
@@ -259,6 +265,7 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         &mut self,
         at: usize,
         number: u8,
+        incarnation: Incarnation,
         fresh: u64,
         out: &mut dyn Sink,
     ) -> bool {
@@ -267,9 +274,10 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         if now < session.hello_at {
             return false;
         }
-        if session.number != number {
+        if !session.is_of(number, incarnation) {
             *session = OperatorSession {
                 number,
+                incarnation,
                 ..OperatorSession::NEW
             };
         }
@@ -289,19 +297,17 @@ impl<A: Authenticator, const B: usize, const G: usize, const D: usize, const L: 
         false
     }
 
-    /// The place of an operator's session: its own, or the one unused for longest.
-    fn operator_slot(&self, number: u8) -> usize {
+    /// The place of a tool's session: its own, or else one of a tool that has not proved yet that it lives, or the one unused for longest. Tools choose their
+    /// numbers at random, so two may have the same.
+    fn operator_slot(&self, number: u8, incarnation: Incarnation) -> usize {
+        let sessions = self.operators.iter().enumerate();
         let own = self
             .operators
             .iter()
-            .position(|session| session.number == number);
+            .position(|session| session.is_of(number, incarnation));
         own.unwrap_or_else(|| {
-            let oldest = self
-                .operators
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, session)| session.used_at);
-            oldest.map_or(0, |(at, _)| at)
+            let last = sessions.min_by_key(|(_, it)| (it.met, it.used_at, it.hello_at));
+            last.map_or(0, |(at, _)| at)
         })
     }
 

@@ -105,11 +105,13 @@ impl Peer {
     };
 }
 
-/// An operator's session.
+/// The session of an operator's tool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct OperatorSession {
     pub number: u8,
     pub incarnation: Incarnation,
+    /// It has returned this board's challenge.
+    pub met: bool,
     pub life: LifeKey,
     pub top: u64,
     pub window: u64,
@@ -122,6 +124,7 @@ impl OperatorSession {
     pub const NEW: Self = Self {
         number: 0,
         incarnation: Incarnation(0),
+        met: false,
         life: LifeKey([0; 16]),
         top: 0,
         window: 0,
@@ -129,6 +132,11 @@ impl OperatorSession {
         used_at: Micros(0),
         hello_at: Micros(0),
     };
+
+    /// Whether it is that tool's, whether the tool has proved that it lives or not.
+    pub fn is_of(&self, number: u8, incarnation: Incarnation) -> bool {
+        (self.number, self.incarnation) == (number, incarnation)
+    }
 }
 
 /// A command that this board was given and that is not answered.
