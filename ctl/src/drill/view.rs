@@ -49,6 +49,8 @@ pub struct Viewer<W> {
     ledger: Box<Whole>,
     /// The history that the ledger belongs to.
     era: Era,
+    /// Whether the last look found a leader, and the ledger was as new as any board's.
+    is_current: bool,
 }
 
 impl Viewer<LabWire> {
@@ -110,6 +112,7 @@ impl<W: Wire> Viewer<W> {
             boards,
             ledger: Box::new(Whole::new()),
             era: Era::BLANK,
+            is_current: false,
         }))
     }
 
@@ -119,6 +122,7 @@ impl<W: Wire> Viewer<W> {
     /// If the wire is broken.
     pub fn look(&mut self, guest: &str) -> Result<Option<View>, String> {
         let heard = self.hear_all()?;
+        self.is_current = false;
         let Some((knows, commit)) = heard
             .iter()
             .max_by_key(|(_, status)| (status.era, status.commit))
@@ -131,7 +135,14 @@ impl<W: Wire> Viewer<W> {
         if (self.era != era || self.ledger.index < commit) && self.read_ledger(knows)? {
             self.era = era;
         }
-        Ok(Some(self.view(&heard, guest)))
+        let view = self.view(&heard, guest);
+        self.is_current = view.leader.is_some() && self.era == era && self.ledger.index >= commit;
+        Ok(Some(view))
+    }
+
+    /// Whether the last look found a leader, and knew of all that is agreed.
+    pub fn is_current(&self) -> bool {
+        self.is_current
     }
 
     fn view(&self, heard: &[(BoardId, Status)], guest: &str) -> View {

@@ -38,6 +38,8 @@ const VIEW: Duration = Duration::from_millis(40);
 const FLUSH: Duration = Duration::from_millis(500);
 /// A watch that is told to end does within this.
 const END: Duration = Duration::from_secs(10);
+/// How long it tries to see who owns the guest at the end: a cluster may have no leader then.
+const LAST_LOOK: Duration = Duration::from_secs(3);
 
 /// What to watch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -235,9 +237,11 @@ fn view(order: &Order, notes: Sender<Note>, ended: Arc<AtomicBool>) -> Result<()
     let guest = order.guest.clone();
     thread::spawn(move || {
         let mut before = None;
+        let mut late = None;
         loop {
             // Who the owner is at the end is seen after the last frame was heard.
-            let last = ended.load(Ordering::Relaxed);
+            let is_over = ended.load(Ordering::Relaxed);
+            let late = is_over.then(|| *late.get_or_insert_with(|| Instant::now() + LAST_LOOK));
             let Ok(view) = viewer.look(&guest) else {
                 return;
             };
@@ -249,7 +253,7 @@ fn view(order: &Order, notes: Sender<Note>, ended: Arc<AtomicBool>) -> Result<()
                 }
                 before = Some(view);
             }
-            if last {
+            if late.is_some_and(|late| viewer.is_current() || Instant::now() > late) {
                 return;
             }
             thread::sleep(VIEW);
