@@ -57,7 +57,7 @@ impl Announcing {
 
     fn due(&self) -> Option<u64> {
         let after = ANNOUNCE_AT_MS.get(self.next)?;
-        Some(self.since + after * timer::frequency() / 1000)
+        Some(self.since + net::ticks(after * 1000))
     }
 }
 
@@ -139,7 +139,7 @@ fn tend_place(host: &CoreHost, id: usize) -> Option<u64> {
     match take_apart(id, leaving) {
         Ok(leaving) => {
             life.stage = Stage::Leaving(leaving);
-            Some(timer::now() + LOOK_EVERY_US * timer::frequency() / 1_000_000)
+            Some(timer::now() + net::ticks(LOOK_EVERY_US))
         }
         Err(Gone) => {
             queue::forget(id);

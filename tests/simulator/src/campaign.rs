@@ -7,7 +7,7 @@ use cluster_proto::placement::{Choice, choose, fits_elsewhere};
 use crate::dice::Dice;
 use crate::machine::{BOARDS, Machine, Running};
 use crate::oracle::Violation;
-use crate::plan::{Act, Plan, cast, leader, perform, plan, reform_well};
+use crate::plan::{Act, Plan, cast, leader, perform, plan, reform_well, restores};
 use crate::stats::Stats;
 use crate::world::{Cast, FAIR, World};
 
@@ -37,7 +37,9 @@ pub fn design(seed: u64) -> (Cast, Plan) {
     let mut dice = Dice::new(seed ^ 0x5eed);
     let cast = cast(&mut dice);
     let span = dice.between(4_000_000, 20_000_000);
-    let plan = plan(&mut dice, &cast, span);
+    let mut plan = plan(&mut dice, &cast, span);
+    // Of their own dice: all else of a seed is as it would be without them.
+    restores(&mut Dice::new(seed ^ 0xf11e), &cast, &mut plan);
     (cast, plan)
 }
 
@@ -68,7 +70,7 @@ fn both_phases(world: &mut World, plan: &Plan) -> Result<(), Violation> {
 pub fn heal(world: &mut World) -> Result<(), Violation> {
     world.cut = [[false; BOARDS]; BOARDS];
     world.weather = FAIR;
-    (world.start_fails, world.move_fails) = (0, 0);
+    (world.start_fails, world.move_fails, world.restore_fails) = (0, 0, 0);
     for board in 0..world.machines.len() {
         world.boot(board);
         world.wake(board);
@@ -178,7 +180,9 @@ fn guests_whole(world: &World, at: usize) -> Option<String> {
     }
     let stray = |machine: &Machine, guest: usize| {
         let owned = ledger.guest(GuestId(guest as u16)).is_some();
-        machine.arrived[guest].is_some() || (machine.copies[guest].is_some() && !owned)
+        machine.arrived[guest].is_some()
+            || machine.awaited[guest].is_some()
+            || (machine.copies[guest].is_some() && !owned)
     };
     let strays = world
         .machines

@@ -259,6 +259,8 @@ pub struct Machine {
     pub copies: [Option<Running>; GUESTS],
     /// Copies that moves have brought.
     pub arrived: [Option<Arrived>; GUESTS],
+    /// Guests that a tool is to bring from a file, and in which epoch.
+    pub awaited: [Option<Epoch>; GUESTS],
     /// Whether it is a witness.
     pub witness: bool,
 }
@@ -278,6 +280,7 @@ impl Machine {
             outbox: VecDeque::new(),
             copies: [None; GUESTS],
             arrived: [None; GUESTS],
+            awaited: [None; GUESTS],
             witness,
         }
     }

@@ -1,6 +1,6 @@
 //! What goes wrong in a run, decided before it begins, so that a failing run can be shrunk by leaving things out.
 
-use cluster_proto::ids::{BoardId, GuestId};
+use cluster_proto::ids::{BoardId, GuestId, MoveId};
 use cluster_proto::ledger::types::{Operation, Wanted};
 
 use crate::dice::Dice;
@@ -39,6 +39,8 @@ pub enum Act {
     StartFails(u32),
     /// Moves are given up so often, before and after they are asked for, per million.
     MoveFails(u32),
+    /// Tools do not bring all of a guest from its file so often, per million.
+    RestoreFails(u32),
     /// Old frames come again.
     Replay(usize),
     /// A guest ends by itself.
@@ -200,6 +202,40 @@ pub fn plan(dice: &mut Dice, cast: &Cast, span: u64) -> Plan {
     plan
 }
 
+/// In some runs guests are stopped, and go on from files, while what the plan has goes wrong.
+pub fn restores(dice: &mut Dice, cast: &Cast, plan: &mut Plan) {
+    let end = plan.last().map_or(0, |(at, _)| *at);
+    if !dice.chance(300_000) {
+        return;
+    }
+    plan.push((0, Act::RestoreFails([0, 400_000][dice.pick(2)])));
+    let boards = usize::from(cast.boards);
+    for _ in 0..dice.between(1, 4) {
+        let guest = GuestId(dice.below(cast.guests.into()) as u16);
+        let wanted = Wanted::Stopped;
+        let mut at = dice.between(1_500_000, end.max(1_500_000));
+        let stop = Operation::Want { guest, wanted };
+        plan.push((at, Act::Order(dice.pick(boards), stop)));
+        // A guest takes a while to stop, and whoever restores it tries again.
+        for _ in 0..dice.between(1, 3) {
+            at += dice.between(20_000, 600_000);
+            let to = BoardId(dice.pick(boards) as u8);
+            let restore = Operation::Restore {
+                guest,
+                id: MoveId::of_file(dice.roll()),
+                class: if cast.mixed {
+                    1 + dice.below(2) as u32
+                } else {
+                    1
+                },
+                to: dice.chance(300_000).then_some(to),
+            };
+            plan.push((at, Act::Order(dice.pick(boards), restore)));
+        }
+    }
+    plan.sort_by_key(|(at, _)| *at);
+}
+
 /// Does it.
 ///
 /// # Errors
@@ -246,6 +282,7 @@ pub fn perform(world: &mut World, act: &Act) -> Result<(), Violation> {
         Act::Turn(weather) => world.weather = *weather,
         Act::StartFails(ppm) => world.start_fails = *ppm,
         Act::MoveFails(ppm) => world.move_fails = *ppm,
+        Act::RestoreFails(ppm) => world.restore_fails = *ppm,
         Act::Replay(count) => world.replay(*count),
         Act::CrashGuest(guest) => world.crash_guest(*guest)?,
         Act::Order(board, operation) => world.order(*board, operation.clone())?,

@@ -98,6 +98,7 @@ impl World {
         machine.wake_at = self.now;
         machine.copies = [None; GUESTS];
         machine.arrived = [None; GUESTS];
+        machine.awaited = [None; GUESTS];
         machine.outbox.clear();
         if machine.life > 1 {
             // A counter starts anew at every boot.
@@ -169,6 +170,7 @@ impl World {
         machine.on = false;
         machine.copies = [None; GUESTS];
         machine.arrived = [None; GUESTS];
+        machine.awaited = [None; GUESTS];
         if let Some(disk) = &mut machine.disk
             && let Some((_, Work::Persist(place, record))) = machine
                 .outbox

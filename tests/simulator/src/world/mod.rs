@@ -17,6 +17,7 @@ mod boards;
 mod moves;
 mod network;
 mod operator;
+mod restores;
 
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
@@ -91,6 +92,13 @@ enum Happening {
     },
     /// The next step of a move.
     Transfer(moves::Transfer),
+    /// A tool has brought a guest from a file.
+    Brought {
+        board: usize,
+        life: u64,
+        guest: GuestId,
+        epoch: Epoch,
+    },
     /// A disk has finished.
     Disk { board: usize, life: u64 },
     /// The operator's tool asked to be woken.
@@ -136,6 +144,8 @@ pub struct World {
     pub start_fails: u32,
     /// How likely a move is given up, per million.
     pub move_fails: u32,
+    /// How likely a tool does not bring all of a guest, per million.
+    pub restore_fails: u32,
     /// Who looks.
     pub oracle: Oracle,
     /// What was counted.
@@ -184,6 +194,7 @@ impl World {
             weather: FAIR,
             start_fails: 0,
             move_fails: 0,
+            restore_fails: 0,
             oracle: Oracle::default(),
             stats: Stats::default(),
             dice,
@@ -272,6 +283,12 @@ impl World {
                 self.enter(board, |node, now, tray| node.local(now, event, tray))
             }
             Happening::Transfer(transfer) => self.transfer(transfer),
+            Happening::Brought {
+                board,
+                life,
+                guest,
+                epoch,
+            } => self.brought(board, life, (guest, epoch)),
             Happening::Tool => {
                 self.wake_tool();
                 Ok(())
@@ -433,6 +450,7 @@ impl World {
             }
             Work::Destroy(guest, epoch) => {
                 self.machines[board].copies[guest.at()] = None;
+                self.machines[board].awaited[guest.at()] = None;
                 let event = Local::Gone {
                     guest,
                     epoch,
@@ -463,12 +481,22 @@ impl World {
         self.oracle.start(board, guest, epoch, &self.machines)?;
         self.started[guest.at()] = (self.now, board, epoch);
         let count = match arrived {
+            Some(id) if id.is_of_file() => {
+                self.await_tool(board, guest, epoch);
+                return Ok(());
+            }
             Some(id) => self.take_over(board, guest, (epoch, id))?,
             None => {
                 self.oracle.moves.begun(guest);
                 0
             }
         };
+        self.start_copy(board, guest, epoch, count);
+        Ok(())
+    }
+
+    /// A board has all that a copy is made of, and starts it.
+    fn start_copy(&mut self, board: usize, guest: GuestId, epoch: Epoch, count: u64) {
         let delay = self.dice.between(START_MIN, START_MAX);
         let event = if self.dice.chance(self.start_fails) {
             self.stats.see("start_failed");
@@ -483,6 +511,5 @@ impl World {
         };
         let life = self.machines[board].life;
         self.schedule(self.now + delay, Happening::Local { board, life, event });
-        Ok(())
     }
 }
