@@ -13,6 +13,8 @@ use crate::lab::{self, Happening};
 const PER_MICROSECOND: f64 = 1000.0;
 /// What is typed for a board's status: Ctrl-] s.
 const STATUS: &str = "\x1ds";
+/// What a board says before it tells how late its heartbeats were, behind `status: `.
+const LATE: &str = "cluster: since it was asked last it has come to its heartbeats at most ";
 /// How long a board's answer is waited for. One that counts is slow.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two looks at what boards have said.
@@ -25,6 +27,8 @@ pub struct Cost {
     pub heartbeat_cpu: f64,
     /// On everything at EL2: the network card's frames and the guests' exits, too.
     pub el2_cpu: f64,
+    /// How late a heartbeat left at the most, microseconds of its board's time.
+    pub late_us: u64,
     /// For how long that was counted, seconds of the boards' time.
     pub counted_s: f64,
 }
@@ -34,11 +38,12 @@ impl fmt::Display for Cost {
         let Self {
             heartbeat_cpu,
             el2_cpu,
+            late_us,
             counted_s,
         } = self;
         write!(
             f,
-            "{heartbeat_cpu:.5} of a core, {el2_cpu:.5} with all that EL2 does (counted for {counted_s:.1} s)"
+            "{heartbeat_cpu:.5} of a core, {el2_cpu:.5} with all that EL2 does; heartbeats at most {late_us} us late (counted for {counted_s:.1} s)"
         )
     }
 }
@@ -50,6 +55,16 @@ struct Count {
     cluster: Option<(u64, u64)>,
     /// Instructions of core 0 at EL2, and the board's time then.
     el2: Option<(u64, u64)>,
+    /// How late a heartbeat left at the most since the board was asked last, microseconds.
+    late: Option<u64>,
+}
+
+/// All that a board tells when it is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Told {
+    cluster: (u64, u64),
+    el2: (u64, u64),
+    late_us: u64,
 }
 
 impl Count {
@@ -65,6 +80,8 @@ impl Count {
             self.cluster = numbers(rest);
         } else if let Some(rest) = rest.strip_prefix("core 0 has retired ") {
             self.el2 = numbers(rest);
+        } else if let Some(rest) = rest.strip_prefix(LATE) {
+            self.late = rest.split(' ').next().and_then(|word| word.parse().ok());
         } else if rest.ends_with("is not counted") {
             return Err(
                 "counts no instructions: start the lab with --qemu-arg=-icount --qemu-arg=shift=0"
@@ -74,9 +91,13 @@ impl Count {
         Ok(())
     }
 
-    /// Both, once both are there.
-    fn both(&self) -> Option<[(u64, u64); 2]> {
-        Some([self.cluster?, self.el2?])
+    /// All of it, once that is there.
+    fn all(&self) -> Option<Told> {
+        Some(Told {
+            cluster: self.cluster?,
+            el2: self.el2?,
+            late_us: self.late?,
+        })
     }
 }
 
@@ -87,16 +108,16 @@ fn numbers(text: &str) -> Option<(u64, u64)> {
 }
 
 /// What was spent between two counts.
-fn cost(before: [(u64, u64); 2], after: [(u64, u64); 2]) -> Cost {
-    let share = |at: usize| {
-        let ((from, since), (to, until)) = (before[at], after[at]);
+fn cost(before: Told, after: Told) -> Cost {
+    let share = |(from, since): (u64, u64), (to, until): (u64, u64)| {
         // Counts and times are far below 2^52.
         to.saturating_sub(from) as f64 / (until.saturating_sub(since) as f64 * PER_MICROSECOND)
     };
     Cost {
-        heartbeat_cpu: share(0),
-        el2_cpu: share(1),
-        counted_s: after[0].1.saturating_sub(before[0].1) as f64 / 1e6,
+        heartbeat_cpu: share(before.cluster, after.cluster),
+        el2_cpu: share(before.el2, after.el2),
+        late_us: after.late_us,
+        counted_s: after.cluster.1.saturating_sub(before.cluster.1) as f64 / 1e6,
     }
 }
 
@@ -114,6 +135,7 @@ pub fn count(lab: &str, span: Duration) -> Result<Cost, String> {
     let worse = |one: Cost, other: Cost| Cost {
         heartbeat_cpu: one.heartbeat_cpu.max(other.heartbeat_cpu),
         el2_cpu: one.el2_cpu.max(other.el2_cpu),
+        late_us: one.late_us.max(other.late_us),
         counted_s: one.counted_s.min(other.counted_s),
     };
     costs.reduce(worse).ok_or("the lab has no boards".into())
@@ -132,7 +154,7 @@ fn end_of_journal(lab: &str) -> Result<u64, String> {
 }
 
 /// What each board has counted so far.
-fn ask(lab: &str, boards: &[String]) -> Result<Vec<[(u64, u64); 2]>, String> {
+fn ask(lab: &str, boards: &[String]) -> Result<Vec<Told>, String> {
     let mut next = end_of_journal(lab)?;
     for board in boards {
         lab::type_in(lab, board, STATUS)?;
@@ -152,12 +174,12 @@ fn ask(lab: &str, boards: &[String]) -> Result<Vec<[(u64, u64); 2]>, String> {
                     .map_err(|why| format!("board {board} {why}"))?;
             }
         }
-        if let Some(all) = counts.iter().map(Count::both).collect() {
+        if let Some(all) = counts.iter().map(Count::all).collect() {
             return Ok(all);
         }
         std::thread::sleep(LOOK);
     }
-    let silent = counts.iter().position(|count| count.both().is_none());
+    let silent = counts.iter().position(|count| count.all().is_none());
     let silent = silent.map_or("a board", |at| &boards[at]);
     Err(format!("{silent} does not tell what it has counted"))
 }
@@ -171,10 +193,11 @@ mod tests {
         let count = |cluster: &str, el2: &str| {
             let mut count = Count::default();
             count.take("guest web starts: 1 vCPUs, 64 MiB").unwrap();
+            count.take(&format!("status: {LATE}240 us late")).unwrap();
             count.take(cluster).unwrap();
-            assert_eq!(count.both(), None);
+            assert_eq!(count.all(), None);
             count.take(el2).unwrap();
-            count.both().unwrap()
+            count.all().unwrap()
         };
         let before = count(
             "status: cluster: has taken 1000000 instructions of core 0 by 3000000 us",
@@ -186,7 +209,7 @@ mod tests {
         );
         let cost = cost(before, after);
         assert_eq!((cost.heartbeat_cpu, cost.el2_cpu), (0.002, 0.004));
-        assert_eq!(cost.counted_s, 10.0);
+        assert_eq!((cost.late_us, cost.counted_s), (240, 10.0));
     }
 
     #[test]
