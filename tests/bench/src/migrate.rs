@@ -73,12 +73,14 @@ fn noticed() -> (&'static str, String) {
     let millis = |stall: Duration| stall.as_secs_f64() * 1e3;
     let [median, p90, worst] = [50, 90, 100].map(|percent| millis(noticed.percentile(percent)));
     eprintln!(
-        "moves: a client's longest wait in each of {MOVES} moves, ms: {median:.0} (median), {p90:.0} (p90), {worst:.0} (worst), and {:.0} before; still for at most {} us",
+        "moves: a client's longest wait in each of {MOVES} moves, ms: {median:.0} (median), {p90:.0} (p90), {worst:.0} (worst), and {:.0} before; still for at most {} us; heartbeats at most {} us late",
         millis(noticed.unmoved),
-        noticed.still_us
+        noticed.still_us,
+        noticed.late_us
     );
     let value = format!(
-        "{{\"moves\": {MOVES}, \"median\": {median:.1}, \"p90\": {p90:.1}, \"worst\": {worst:.1}}}"
+        "{{\"moves\": {MOVES}, \"median\": {median:.1}, \"p90\": {p90:.1}, \"worst\": {worst:.1}, \"heartbeats_late_us\": {}}}",
+        noticed.late_us
     );
     ("client_stall_ms", value)
 }

@@ -81,6 +81,8 @@ pub struct Noticed {
     pub stalls: Vec<Duration>,
     /// How long the guest was still at the longest, as the boards tell, microseconds.
     pub still_us: u64,
+    /// How late a board came to a heartbeat at the latest, as the boards tell, microseconds: by its own doing, and by this machine's.
+    pub late_us: u64,
 }
 
 impl Noticed {
@@ -120,6 +122,7 @@ pub fn under_redis(test: &str, moves: usize) -> Noticed {
     }
     stalls.sort_unstable();
     client.ask(b"DBSIZE\r\n", format!(":{VALUES}\r\n").as_bytes());
+    let late_us = BOARDS.map(|board| heartbeats_late(&cluster, board));
     let logs = BOARDS.map(|board| cluster.log(board)).concat();
     for wrong in ["I/O error", "Kernel panic", "EXT4-fs error"] {
         assert!(!logs.contains(wrong), "{wrong} in:\n{logs}");
@@ -128,5 +131,21 @@ pub fn under_redis(test: &str, moves: usize) -> Noticed {
         unmoved,
         stalls,
         still_us: longest_still(&logs),
+        late_us: late_us.into_iter().max().unwrap_or_default(),
     }
+}
+
+/// How late a board came to a heartbeat at the latest since it was switched on, microseconds.
+#[track_caller]
+fn heartbeats_late(cluster: &Cluster, board: &str) -> u64 {
+    const WORDS: &str = "it has come to its heartbeats at most ";
+    const STATUS: &str = "\x1ds";
+    cluster.good(&["lab", "type", board, STATUS]);
+    cluster.said(board, WORDS);
+    // Of a line that was just seen to begin the end may still have to come.
+    cluster.said(board, " us late");
+    let log = cluster.log(board);
+    let late = log.split(WORDS).nth(1);
+    let late = late.and_then(|rest| rest.split(' ').next()?.parse().ok());
+    late.expect("a number")
 }

@@ -117,6 +117,13 @@ impl Guest {
         )
     }
 
+    /// With a virtio console, besides its PL011.
+    pub fn virtio_console(mut self) -> Self {
+        // Before its tables of devices.
+        self.devices.insert_str(0, "virtio_console = true\n");
+        self
+    }
+
     fn device(mut self, kind: &str, keys: &str) -> Self {
         // Writing to a string does not fail.
         let _ = writeln!(self.devices, "\n[[guest.{kind}]]\n{keys}");

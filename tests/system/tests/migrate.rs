@@ -94,12 +94,13 @@ fn a_guests_clients_stay_connected_while_it_goes_from_board_to_board() {
     let millis = |stall: Duration| stall.as_millis();
     saw!(
         test,
-        "{} moves under load, still for at most {} us; the client's longest wait of a move: {} ms (median), {} ms (worst); before, {} ms",
+        "{} moves under load, still for at most {} us; the client's longest wait of a move: {} ms (median), {} ms (worst); before, {} ms; heartbeats at most {} us late",
         noticed.stalls.len(),
         noticed.still_us,
         millis(noticed.percentile(50)),
         millis(noticed.percentile(100)),
-        millis(noticed.unmoved)
+        millis(noticed.unmoved),
+        noticed.late_us
     );
 }
 

@@ -1,4 +1,5 @@
 //! A TCP connection of a guest that moves, of which both ends look at every byte: each line has its number and what follows from that, in both directions at once.
+//! Beside it the guest writes to its disk and reads it back, takes random numbers, and says on its virtio console how often that went well.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -62,7 +63,8 @@ fn read(from: TcpStream, stops: &AtomicBool, so_far: &AtomicU64) {
 
 fn streams(test: &str, gic: &str) {
     let web = Guest::debian_on("root.ext4", "web", "stream").vcpus(2);
-    let package = Package::of([web.with("hearth.ip=10.7.0.11/24").card()]);
+    let web = web.with("hearth.ip=10.7.0.11/24").card().virtio_console();
+    let package = Package::of([web]);
     let options = ["--smp=2", "--memory=768", "--gic", gic];
     let cluster = Cluster::up(test, package, "web", &options);
     let mut at = cluster.owner("web");
@@ -102,9 +104,15 @@ fn streams(test: &str, gic: &str) {
     for wrong in ["FAILED", "I/O error", "Kernel panic"] {
         assert!(!logs.contains(wrong), "{wrong} in:\n{logs}");
     }
+    let rounds = logs.lines().filter_map(|line| {
+        let round = line.split("devices are well in round ").nth(1)?;
+        round.trim().parse::<usize>().ok()
+    });
+    let rounds = rounds.max().unwrap_or_default();
+    assert!(rounds >= moves, "{rounds} rounds of its other devices");
     saw!(
         test,
-        "{moves} moves, {written} lines to the guest and {} from it, each the right one; still for at most {longest} us",
+        "{moves} moves, {rounds} rounds of disk, random numbers and virtio console, {written} lines to the guest and {} from it, each the right one; still for at most {longest} us",
         read_so_far.load(Ordering::Relaxed)
     );
 }
