@@ -3,9 +3,10 @@
 
 use cluster_proto::ids::{BoardId, GuestId, MoveId};
 use cluster_proto::ledger::types::{Guest, Operation, Origin, Phase, Wanted};
-use simulator::campaign::{design, heal};
+use simulator::campaign::heal;
 use simulator::oracle::Violation;
 use simulator::plan::{Act, leader, perform};
+use simulator::steps::{places, three_boards};
 use simulator::world::World;
 
 /// The guest that goes on from a file.
@@ -60,15 +61,11 @@ struct Scene {
 impl Scene {
     /// Three boards, of which one is to take a guest in that was stopped.
     fn new(seed: u64) -> Result<Self, Violation> {
-        let (mut cast, _) = design(seed);
-        (cast.boards, cast.witness, cast.seatless) = (3, false, false);
-        // Every fourth time with journals, behind which all that a board does waits.
-        cast.disks = if seed.is_multiple_of(4) { 0b111 } else { 0 };
-        (cast.drift_ppm, cast.guests, cast.mixed) = (200, 2, false);
-        let mut world = World::new(cast, seed);
-        (0..3).for_each(|board| world.boot(board));
-        world.run_to(3_000_000)?;
-        let leader = leader(&world).expect("three boards have a leader after three seconds");
+        let (world, leader) = three_boards(
+            seed,
+            #[cfg(feature = "mutations")]
+            None,
+        )?;
         let neighbour = world.machines[leader].node.ledger().guest(GuestId(1));
         // The two guests stay apart.
         let neighbour = neighbour.expect("the manifest has it").owner.at();
@@ -273,10 +270,7 @@ fn steps(seed: u64) -> Vec<usize> {
 fn everywhere(troubles: &[Trouble]) {
     let mut runs = 0;
     for seed in 1..=SEEDS {
-        let steps = steps(seed);
-        let middles = steps.windows(2).map(|pair| pair[0].midpoint(pair[1]));
-        let places: std::collections::BTreeSet<_> = steps.iter().copied().chain(middles).collect();
-        for (place, trouble) in places
+        for (place, trouble) in places(&steps(seed))
             .iter()
             .flat_map(|place| troubles.iter().map(move |trouble| (*place, *trouble)))
         {
