@@ -2,7 +2,9 @@
 //! it was, and can go on from its file again.
 
 use cluster_proto::ids::{BoardId, GuestId, MoveId};
-use cluster_proto::ledger::types::{Guest, Operation, Origin, Phase, Wanted};
+use cluster_proto::ledger::types::{
+    Event, Guest, Happening, Operation, Origin, Phase, Reason, Wanted,
+};
 use simulator::campaign::heal;
 use simulator::oracle::Violation;
 use simulator::plan::{Act, leader, perform};
@@ -156,6 +158,18 @@ impl Scene {
             && self.copies() == 1
     }
 
+    /// Whether it has gone on from the file that was ordered last.
+    fn has_run(&self) -> bool {
+        let at = leader(&self.world).unwrap_or(self.leader);
+        let events = || self.world.machines[at].node.ledger().events.iter();
+        let restored = events().filter(|event| event.reason == Reason::Restored);
+        restored.last().is_some_and(|restored| {
+            let ran = |event: &Event| event.what == Happening::Ran;
+            let same = |event: &Event| (event.guest, event.epoch) == (Some(GUEST), restored.epoch);
+            events().any(|event| ran(event) && same(event))
+        })
+    }
+
     fn is_stopped(&self) -> bool {
         let guest = self.guest();
         (guest.phase, guest.wanted) == (Phase::Unowned, Wanted::Stopped) && self.copies() == 0
@@ -220,6 +234,8 @@ impl Scene {
             assert!(self.is_stopped(), "it was to be stopped");
         }
         if self.runs() {
+            // Only one that went on from its file is wanted, and may be started anew.
+            assert!(self.has_run(), "{trouble:?}: nobody wanted it to boot");
             return Ok(());
         }
         // An order that nobody had agreed to yet may be lost with its leader.
