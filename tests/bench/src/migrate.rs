@@ -2,6 +2,7 @@
 //!
 //! A board of one core moves the bare-metal guest `dirty` from one of its places to another, with 160 MiB of data in 256 MiB, and says itself how long that took and for
 //! how long the guest was still, and how that went over time, which [`plot`](crate::plot) draws. What a logged write costs is what EL2 has used while the log was on and pages were written, less what it used while none were.
+//! What a client outside notices of moves between boards takes this machine's time, and is told beside the figures.
 
 use std::fs;
 use std::time::Duration;

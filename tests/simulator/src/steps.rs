@@ -1,6 +1,7 @@
 //! For tests in which something goes wrong at each step of a course, and not only by chance.
 
 use std::collections::BTreeSet;
+use std::fmt::Debug;
 
 use crate::campaign::design;
 use crate::oracle::Violation;
@@ -38,8 +39,31 @@ pub fn three_boards(
 }
 
 /// Where to strike in a course that is one step further after so many events each time: right after each step, and in the middle of each.
-#[must_use]
-pub fn places(steps: &[usize]) -> BTreeSet<usize> {
+fn places(steps: &[usize]) -> BTreeSet<usize> {
     let middles = steps.windows(2).map(|pair| pair[0].midpoint(pair[1]));
     steps.iter().copied().chain(middles).collect()
+}
+
+/// Has `run` strike with each trouble at each place of the course of each seed up to `seeds`; `steps` says after how many events that course is one step further.
+///
+/// # Panics
+/// If a property does not hold in a run, or there are too few of them.
+pub fn everywhere<T: Copy + Debug>(
+    seeds: u64,
+    troubles: &[T],
+    steps: impl Fn(u64) -> Vec<usize>,
+    run: impl Fn(u64, usize, T) -> Result<(), Violation>,
+) {
+    let mut runs = 0;
+    for seed in 1..=seeds {
+        for place in places(&steps(seed)) {
+            for trouble in troubles {
+                let result = run(seed, place, *trouble);
+                assert_eq!(result, Ok(()), "seed {seed}, event {place}: {trouble:?}");
+                runs += 1;
+            }
+        }
+    }
+    println!("{runs} runs");
+    assert!(runs > 100, "{runs} runs");
 }
