@@ -45,7 +45,8 @@ fn nobody_notices(test: &str, gic: &str) {
     assert_eq!(astray, None, "a tick where another should be");
 }
 
-/// The ticks of a guest that has gone round all boards from the first on, in the order in which they were heard. A line that it had begun when it left ends on the next board.
+/// The ticks of a guest that has gone round all boards from the first on, in the order in which they were heard. A line that it had begun when it left, if only by a
+/// letter, ends on the next board: what it said is joined before it is taken apart.
 fn ticks(logs: &[String; 3], first: &str) -> Vec<u64> {
     let mut stays: Vec<_> = logs
         .iter()
@@ -58,22 +59,21 @@ fn ticks(logs: &[String; 3], first: &str) -> Vec<u64> {
         }
     }
     let first = BOARDS.iter().position(|board| *board == first);
-    let mut said: Vec<String> = Vec::new();
+    let mut said = String::new();
     for n in 0..=MOVES {
         let at = (first.expect("a board") + n) % BOARDS.len();
         let stay = stays[at].next().expect("a stay for each move");
-        for line in stay
+        let its_own = stay
             .lines()
-            .filter_map(|line| line.split("[mover] ").nth(1))
-        {
-            match said.last_mut() {
-                Some(begun) if !line.starts_with("COUNT") => begun.push_str(line),
-                _ => said.push(line.into()),
-            }
-        }
+            .filter_map(|line| line.split("[mover] ").nth(1));
+        said.extend(its_own);
     }
-    let tick = |line: &String| line.strip_prefix("COUNT ")?.parse().ok();
-    said.iter().filter_map(tick).collect()
+    // Of the last the end may still have to come.
+    let (whole, _) = said.rsplit_once("COUNT ").expect("ticks");
+    let ticks = whole.split("COUNT ").skip(1);
+    ticks
+        .map(|tick| tick.parse().expect("a tick's number"))
+        .collect()
 }
 
 #[test]
