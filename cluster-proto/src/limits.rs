@@ -45,6 +45,8 @@ pub const DRIFT_PPM: u32 = 200;
 pub const DETECT_MIN: Span = Span::millis(170);
 /// The detector suspects everybody later.
 pub const DETECT_MAX: Span = Span::millis(2_000);
+/// So rarely loss alone may look like the end of a peer: once in two to the power of this many heartbeats, which is more than a month.
+pub const FALSE_ALARM_BITS: u32 = 26;
 /// The random part of an election timeout.
 pub const ELECTION_SPREAD: Span = Span::millis(60);
 /// How long a candidate waits for votes before it asks again, before the random part.
