@@ -318,13 +318,19 @@ impl Guest {
         }
     }
 
-    /// Asks the guest to announce itself to its networks, by each card whose driver can, and has it hear of frames that it may not have heard of: after it has come to this board.
+    /// Asks the guest to announce itself to its networks, by each card whose driver can, and has it look at both queues of each: what happened in them last, before it came to this
+    /// board, it may not have been told.
     pub fn announce<H: Host>(&self, host: &H) {
         for (slot, device) in self.devices.iter().enumerate() {
             if let Device::Network(card) = device {
                 let (control, ..) = card.halves();
-                control.lock().announce(card.signals());
-                self.finish_receive(host, slot);
+                let mut control = control.lock();
+                control.announce(card.signals());
+                if control.is_running() {
+                    card.signals().used();
+                }
+                drop(control);
+                self.update_line(host, slot, card.signals());
             }
         }
     }

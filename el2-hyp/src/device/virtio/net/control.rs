@@ -118,6 +118,11 @@ impl Control {
         }
     }
 
+    /// Whether the driver is ready, and has not given up.
+    pub fn is_running(&self) -> bool {
+        self.transport.is_running()
+    }
+
     /// Asks the guest to announce itself, after it has come to this board. `false` if its driver is not ready or cannot: then the board
     /// does it in its name.
     pub fn announce(&mut self, signals: &Signals) -> bool {
