@@ -1,7 +1,5 @@
 //! A whole cluster in one process: boards, network, disks and time, moved from event to event by one seed.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::rc::Rc;
 
 use cluster_proto::ids::{Epoch, GuestId, Micros, MoveId};
@@ -13,11 +11,14 @@ use crate::machine::{BOARDS, Clock, GUESTS, Machine, Running, Tray, Work};
 use crate::oracle::{Oracle, Violation};
 use crate::stats::Stats;
 
+mod agenda;
 mod boards;
 mod moves;
 mod network;
 mod operator;
 mod restores;
+
+use agenda::{Agenda, Happening};
 
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
@@ -73,61 +74,6 @@ const START_MAX: u64 = 60_000;
 /// Frames that reach a paused board are kept for it for so long, in microseconds.
 const PAUSE_BACKLOG: u64 = 400_000;
 
-enum Happening {
-    /// A frame arrives: to whom, from whom in which life, and whether it was touched.
-    Arrive {
-        to: usize,
-        from: usize,
-        life: u64,
-        touched: bool,
-        frame: Rc<[u8]>,
-    },
-    /// A node asked to be woken.
-    Wake { board: usize, life: u64 },
-    /// A driver has done something to a copy.
-    Local {
-        board: usize,
-        life: u64,
-        event: Local,
-    },
-    /// The next step of a move.
-    Transfer(moves::Transfer),
-    /// A tool has brought a guest from a file.
-    Brought {
-        board: usize,
-        life: u64,
-        guest: GuestId,
-        epoch: Epoch,
-    },
-    /// A disk has finished.
-    Disk { board: usize, life: u64 },
-    /// The operator's tool asked to be woken.
-    Tool,
-}
-
-struct Due {
-    at: u64,
-    order: u64,
-    what: Happening,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
-    }
-}
-
 /// The simulated world.
 pub struct World {
     /// Its cast.
@@ -151,8 +97,7 @@ pub struct World {
     /// What was counted.
     pub stats: Stats,
     dice: Dice,
-    queue: BinaryHeap<Reverse<Due>>,
-    order: u64,
+    agenda: Agenda,
     kept: Vec<network::Kept>,
     tray: Tray,
     request: u64,
@@ -198,8 +143,7 @@ impl World {
             oracle: Oracle::default(),
             stats: Stats::default(),
             dice,
-            queue: BinaryHeap::new(),
-            order: 0,
+            agenda: Agenda::default(),
             kept: Vec::new(),
             tray: Tray::default(),
             request: 0,
@@ -210,12 +154,7 @@ impl World {
     }
 
     fn schedule(&mut self, at: u64, what: Happening) {
-        self.order += 1;
-        self.queue.push(Reverse(Due {
-            at: at.max(self.now),
-            order: self.order,
-            what,
-        }));
+        self.agenda.plan(at.max(self.now), what);
     }
 
     /// Goes on to true time `until`.
@@ -233,7 +172,7 @@ impl World {
     /// When something happens next.
     #[must_use]
     pub fn next_at(&self) -> Option<u64> {
-        self.queue.peek().map(|Reverse(due)| due.at)
+        self.agenda.next_at()
     }
 
     /// Lets what is next happen.
@@ -241,11 +180,11 @@ impl World {
     /// # Errors
     /// The first property that does not hold.
     pub fn next_event(&mut self) -> Result<(), Violation> {
-        let Some(Reverse(due)) = self.queue.pop() else {
+        let Some((at, what)) = self.agenda.next() else {
             return Ok(());
         };
-        self.now = due.at;
-        self.step(due.what)
+        self.now = at;
+        self.step(what)
     }
 
     fn lives(&self, board: usize, life: u64) -> bool {
