@@ -121,14 +121,14 @@ fn a_client_of_this_machine_talks_with_a_guests_redis() {
     assert!(delayed >= Duration::from_millis(40), "{delayed:?}");
 
     // What is lost is sent again, in both directions, each time after twice as long. Of what was sent twice no side knows how long it takes (RFC 6298, section
-    // 3), so that it stays: at twice this loss a request now and then takes a minute.
+    // 3), so that it stays: at four times this loss a request now and then takes a minute.
     lab.good(&[
         "faults",
         "board-1",
         "--delay",
         "off",
         "--loss",
-        "10%",
+        "5%",
         "--duplicate",
         "10%",
         "--reorder",
