@@ -1,9 +1,9 @@
 //! A cable that loses some of what a board sends, to everybody at once: nobody takes the board for dead, and no guest is started anew.
 
-use simulator::campaign::design;
 use simulator::dice::Dice;
 use simulator::oracle::Violation;
 use simulator::plan::leader;
+use simulator::steps::three_boards;
 use simulator::world::World;
 
 /// Between two heartbeats, microseconds.
@@ -22,11 +22,11 @@ fn history(world: &World) -> (u64, Vec<u64>) {
 
 /// Each board's cable is dead for one heartbeat in so many, by chance.
 fn loses(one_in: u64, seed: u64) -> Result<(), Violation> {
-    let (mut cast, _) = design(seed);
-    (cast.boards, cast.witness, cast.seatless) = (3, false, false);
-    (cast.disks, cast.drift_ppm, cast.guests) = (0, 200, 3);
-    let mut world = World::new(cast, seed);
-    (0..3).for_each(|board| world.boot(board));
+    let (mut world, _) = three_boards(
+        seed,
+        #[cfg(feature = "mutations")]
+        None,
+    )?;
     world.run_to(SETTLED)?;
     let before = history(&world);
     let mut dice = Dice::new(seed);
