@@ -13,6 +13,6 @@ hearth lab faults "$owner" --cut
 hearth drill until web --running --not-owner "$owner" --led
 sleep 3
 hearth lab heal "$owner"
-hearth drill until web --members 3 --running --led
+hearth drill until web --members 3 --running --led --boots 2
 sleep 3
 hearth drill judge --stall 4s --boots 2

@@ -16,6 +16,6 @@ sleep 5
 hearth drill until web --owner "$owner" --led --timeout 1s
 hearth lab restart "$owner"
 hearth arm "$owner"
-hearth drill until web --members 3 --running --led
+hearth drill until web --members 3 --running --led --boots 2
 sleep 2
 hearth drill judge --stall 30s --boots 2

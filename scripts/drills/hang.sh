@@ -10,7 +10,6 @@ hearth drill until web --members 3 --running --led
 
 # Its shell is on the first console of its board.
 hearth lab type "$(hearth drill owner web)" '\x1d1\necho c >/proc/sysrq-trigger\n'
-sleep 15
-hearth drill until web --members 3 --running --led
+hearth drill until web --members 3 --running --led --boots 2
 sleep 2
 hearth drill judge --stall 40s --boots 2

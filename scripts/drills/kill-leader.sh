@@ -14,8 +14,8 @@ while leader=$(hearth drill leader) && [ "$(hearth drill owner web)" = "$leader"
     hearth lab kill "$leader"
     hearth drill until web --running --not-owner "$leader" --led
     hearth lab restart "$leader"
-    hearth drill until web --members 3 --running --led
     boots=$((boots + 1))
+    hearth drill until web --members 3 --running --led --boots "$boots"
 done
 hearth lab kill "$leader"
 hearth drill until web --running --led --not-leader "$leader"

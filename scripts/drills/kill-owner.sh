@@ -14,6 +14,6 @@ hearth drill until web --running --not-owner "$owner" --led
 sleep 2
 
 hearth lab restart "$owner"
-hearth drill until web --members 3 --running --led
+hearth drill until web --members 3 --running --led --boots 2
 sleep 2
 hearth drill judge --stall 4s --boots 2

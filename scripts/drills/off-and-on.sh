@@ -11,6 +11,6 @@ hearth drill until web --members 3 --running --led
 for board in alpha beta gamma; do hearth lab kill "$board"; done
 sleep 2
 for board in alpha beta gamma; do hearth lab restart "$board"; done
-hearth drill until web --members 3 --running --led
+hearth drill until web --members 3 --running --led --boots 2
 sleep 3
 hearth drill judge --boots 2

@@ -13,13 +13,13 @@ hearth lab faults "$owner" --to --cut
 hearth drill until web --running --not-owner "$owner" --led
 sleep 2
 hearth lab heal "$owner"
-hearth drill until web --members 3 --running --led
+hearth drill until web --members 3 --running --led --boots 2
 
 owner=$(hearth drill owner web)
 hearth lab faults "$owner" --from --cut
 hearth drill until web --running --not-owner "$owner" --led
 sleep 2
 hearth lab heal "$owner"
-hearth drill until web --members 3 --running --led
+hearth drill until web --members 3 --running --led --boots 3
 sleep 2
 hearth drill judge --stall 6s --boots 3

@@ -13,6 +13,6 @@ hearth lab pause "$owner"
 hearth drill until web --running --not-owner "$owner" --led
 sleep 60
 hearth lab resume "$owner"
-hearth drill until web --members 3 --running --led
+hearth drill until web --members 3 --running --led --boots 2
 sleep 3
 hearth drill judge --stall 4s --boots 2

@@ -18,6 +18,6 @@ owner=$(hearth drill owner web)
 hearth lab kill "$owner"
 hearth drill until web --running --not-owner "$owner" --led
 hearth lab restart "$owner"
-hearth drill until web --members 2 --running --led
+hearth drill until web --members 2 --running --led --boots 2
 sleep 2
 hearth drill judge --stall 4s --boots 2

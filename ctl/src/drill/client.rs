@@ -76,6 +76,14 @@ fn parse(bytes: &[u8]) -> Option<Seen> {
     })
 }
 
+/// The number of the question that an answer is to; none in anything else.
+pub fn question(bytes: &[u8]) -> Option<u64> {
+    match parse(bytes)? {
+        Seen::Answered { number, .. } => Some(number),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;

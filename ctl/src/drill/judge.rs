@@ -6,7 +6,8 @@
 //!
 //! - **One copy at a time.** Once an answer of a newer identity has come, no question that is asked after that is answered by an older one. No two
 //!   answers of one identity have the same count, unless they are one answer that came twice. The card is not heard on more links, one after the other, than the
-//!   guest had owners: two copies would make it jump to and fro.
+//!   guest had owners: two copies would make it jump to and fro. A frame that the card of a paused board still held, and that leaves when the board wakes, is
+//!   told apart by what it is: an answer to a question that was asked before the pause.
 //! - **Nothing goes back.** A question that is asked after an answer has come gets a greater count from the same identity.
 //! - **The longest stall** is the longest time without an answer between the first one and the end of the watch.
 
@@ -15,6 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use serde::{Deserialize, Serialize};
 
 use super::trace::{Moment, Record, Seen};
+use crate::lab::PAUSED;
 
 /// Violations of one kind that are told one by one.
 const MAX_TOLD: usize = 10;
@@ -73,6 +75,9 @@ pub struct Verdict {
     pub leaders: Vec<String>,
     /// Links on which the guest's card was heard, one after the other.
     pub links: Vec<String>,
+    /// Answers that were in the card of a board when it was paused, and left it when it woke.
+    #[serde(default)]
+    pub late: usize,
     /// How often boards said that their lease had ended, those that did.
     pub lapses: BTreeMap<String, usize>,
 }
@@ -253,6 +258,7 @@ fn places(records: &[Record], verdict: &mut Verdict) {
     // The first and the last epoch of each history.
     let mut epochs: HashMap<u64, (u64, u64)> = HashMap::new();
     let (mut led, mut owned) = (None, None);
+    let mut pauses = Pauses::default();
     for record in records {
         match &record.what {
             Seen::View(view) => {
@@ -265,8 +271,13 @@ fn places(records: &[Record], verdict: &mut Verdict) {
                     *last = (*last).max(epoch);
                 }
             }
-            Seen::Frame { link } if verdict.links.last() != Some(link) => {
-                verdict.links.push(link.clone());
+            Seen::Asked { number } => drop(pauses.asked.insert(*number, record.at)),
+            Seen::Lab { what } => pauses.note(record.at, what),
+            Seen::Frame { link, answers } if verdict.links.last() != Some(link) => {
+                match answers.is_some_and(|number| pauses.had_in_card(link, number)) {
+                    true => verdict.late += 1,
+                    false => verdict.links.push(link.clone()),
+                }
             }
             Seen::Said { board, line } if line == LAPSED => {
                 *verdict.lapses.entry(board.clone()).or_default() += 1;
@@ -280,6 +291,29 @@ fn places(records: &[Record], verdict: &mut Verdict) {
             "two copies at once: the guest had {owners} owners, and was heard on {}",
             verdict.links.join(", then ")
         ));
+    }
+}
+
+/// When boards were paused last, and when questions were asked.
+#[derive(Default)]
+struct Pauses<'a> {
+    asked: HashMap<u64, Moment>,
+    paused: HashMap<&'a str, Moment>,
+}
+
+impl<'a> Pauses<'a> {
+    /// Something happened to the lab.
+    fn note(&mut self, at: Moment, what: &'a str) {
+        let board = what.strip_prefix("board ");
+        if let Some(board) = board.and_then(|rest| rest.strip_suffix(PAUSED)) {
+            self.paused.insert(board.trim_end(), at);
+        }
+    }
+
+    /// Whether the answer to this question can have been in the board's card when it was paused.
+    fn had_in_card(&self, board: &str, number: u64) -> bool {
+        let moments = self.asked.get(&number).zip(self.paused.get(board));
+        moments.is_some_and(|(asked, paused)| asked < paused)
     }
 }
 

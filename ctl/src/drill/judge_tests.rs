@@ -46,7 +46,22 @@ impl Trace {
     }
 
     fn frame(&mut self, link: &str) -> &mut Self {
-        self.add(Seen::Frame { link: link.into() })
+        self.add(Seen::Frame {
+            link: link.into(),
+            answers: None,
+        })
+    }
+
+    /// The card is heard there by its answer to a question.
+    fn frame_with(&mut self, link: &str, answers: u64) -> &mut Self {
+        self.add(Seen::Frame {
+            link: link.into(),
+            answers: Some(answers),
+        })
+    }
+
+    fn lab(&mut self, what: &str) -> &mut Self {
+        self.add(Seen::Lab { what: what.into() })
     }
 
     fn verdict(&self) -> Verdict {
@@ -193,6 +208,41 @@ fn a_card_that_is_heard_to_and_fro_has_two_copies() {
         .both(3, "three", 1)
         .view("alpha", 3)
         .is_well();
+}
+
+#[test]
+fn what_a_paused_boards_card_held_is_no_second_copy() {
+    // Two questions before the pause, one during it.
+    let until_it_wakes = || {
+        let mut trace = trace();
+        trace.view("alpha", 1).frame("alpha").both(1, "one", 1);
+        trace
+            .ask(2)
+            .lab(&format!("board alpha {PAUSED}"))
+            .ask(3)
+            .wait(300);
+        trace.view("beta", 2).frame("beta").both(4, "two", 1);
+        trace.wait(60_000).lab("board alpha runs on");
+        trace
+    };
+    let verdict = until_it_wakes()
+        .frame_with("alpha", 2)
+        .answer(2, "one", 2)
+        .frame_with("beta", 4)
+        .is_well();
+    assert_eq!(verdict.late, 1);
+    assert_eq!(verdict.links, ["alpha", "beta"]);
+    // What was asked while it was paused can only have been answered afterwards.
+    until_it_wakes()
+        .frame_with("alpha", 3)
+        .is_wrong("two copies at once: the guest had 2 owners");
+    until_it_wakes()
+        .frame("alpha")
+        .is_wrong("two copies at once: the guest had 2 owners");
+    // Another board was not paused.
+    until_it_wakes()
+        .frame_with("gamma", 2)
+        .is_wrong("two copies at once: the guest had 2 owners");
 }
 
 #[test]

@@ -135,7 +135,7 @@ pub fn lanes(records: &[Record]) -> Lanes {
                 leaders.is(at, leader.as_deref());
                 owners.is(at, owner.as_deref());
             }
-            Seen::Frame { link } => links.is(at, Some(link)),
+            Seen::Frame { link, .. } => links.is(at, Some(link)),
             Seen::Lab { what } => mark(&mut all.marks, at, what),
         }
     }

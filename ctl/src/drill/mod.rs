@@ -34,7 +34,7 @@ use serde::Serialize;
 use crate::lab::{LabWire, duration};
 use crate::report::{Answer, Failure};
 use judge::{Limits, Verdict};
-use trace::View;
+use trace::{Boots, View};
 use view::Viewer;
 
 /// Between two looks at the cluster.
@@ -144,14 +144,21 @@ struct Until {
     /// There is a leader, and it is not this board.
     #[arg(long, value_name = "BOARD")]
     not_leader: Option<String>,
+    /// The guest's service has answered after so many boots, its first one included; the guest must be watched.
+    #[arg(long, value_name = "N", requires = "folder")]
+    boots: Option<usize>,
     /// How long to wait.
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration)]
     timeout: Duration,
     #[command(flatten)]
     of: Of,
+    /// Where what is seen goes, for --boots.
+    #[arg(env = "HEARTH_DRILL", long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
 }
 
 impl Until {
+    /// Whether all that is asked for of the cluster is so.
     fn holds(&self, view: &View) -> bool {
         let other = |is: &Option<String>, not: &Option<String>| {
             not.is_none() || (is.is_some() && is != not)
@@ -292,7 +299,7 @@ fn look_for<T>(
     of: &Of,
     guest: &str,
     patience: Duration,
-    mut found: impl FnMut(View) -> Option<T>,
+    mut found: impl FnMut(View) -> Result<Option<T>, String>,
 ) -> Result<T, String> {
     let mut viewer = viewer(of)?;
     let late = Instant::now() + patience;
@@ -300,7 +307,7 @@ fn look_for<T>(
     while Instant::now() < late {
         if let Some(view) = viewer.look(guest)? {
             last = view.clone();
-            if let Some(found) = found(view) {
+            if let Some(found) = found(view)? {
                 return Ok(found);
             }
         }
@@ -310,14 +317,29 @@ fn look_for<T>(
 }
 
 fn until(verb: &Until) -> Result<Now, String> {
-    look_for(&verb.of, &verb.guest, verb.timeout, |view| {
-        verb.holds(&view).then_some(Now(view))
+    let mut boots = match (verb.boots, &verb.folder) {
+        (Some(wanted), Some(folder)) => Some((wanted, Boots::open(&folder.join(watch::TRACE))?)),
+        _ => None,
+    };
+    let now = look_for(&verb.of, &verb.guest, verb.timeout, |view| {
+        let booted = match &mut boots {
+            Some((wanted, boots)) => boots.count()? >= *wanted,
+            None => true,
+        };
+        Ok((booted && verb.holds(&view)).then_some(Now(view)))
+    });
+    now.map_err(|trouble| match &boots {
+        Some((wanted, boots)) => format!(
+            "{trouble}; its service has answered after {} boots, of {wanted}",
+            boots.seen()
+        ),
+        None => trouble,
     })
 }
 
 /// The name of a board that has a part.
 fn name(of: &Of, guest: &str, part: fn(View) -> Option<String>) -> Result<Answer, Failure> {
-    look_for(of, guest, NAME, part)
+    look_for(of, guest, NAME, |view| Ok(part(view)))
         .map(|name| Answer::from(Done(name)))
         .map_err(Failure::Trouble)
 }
@@ -461,6 +483,13 @@ impl fmt::Display for Verdict {
             if !list.is_empty() {
                 writeln!(f, "{what}: {}", list.join(", then "))?;
             }
+        }
+        if self.late > 0 {
+            writeln!(
+                f,
+                "answers that left a card late, when its board woke: {}",
+                self.late
+            )?;
         }
         let times = self
             .lapses

@@ -290,6 +290,7 @@ mod tests {
             Seen::Lab { what: what.into() },
             Seen::Frame {
                 link: "beta".into(),
+                answers: None,
             },
             Seen::Asked { number: 2 },
         ];

@@ -1,5 +1,6 @@
 //! What was seen from outside during a drill, line by line.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write as _};
 use std::path::Path;
@@ -51,6 +52,9 @@ pub enum Seen {
     Frame {
         /// The link.
         link: String,
+        /// The question that it answers, if it is an answer of the service.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        answers: Option<u64>,
     },
     /// A board said a line of its own.
     Said {
@@ -120,6 +124,59 @@ impl Writer {
     }
 }
 
+/// Counts a guest's boots in a file of records that grows.
+#[derive(Debug)]
+pub struct Boots {
+    records: BufReader<File>,
+    /// What has come of a line that is not whole yet.
+    line: String,
+    identities: HashSet<String>,
+}
+
+impl Boots {
+    /// Begins with what is in the file.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let records = File::open(path)
+            .map_err(|error| format!("nothing is watched: {}: {error}", path.display()))?;
+        Ok(Self {
+            records: BufReader::new(records),
+            line: String::new(),
+            identities: HashSet::new(),
+        })
+    }
+
+    /// How many boots have given an answer, with those that have come since the last look.
+    ///
+    /// # Errors
+    /// What the system says, or that a line is no record.
+    pub fn count(&mut self) -> Result<usize, String> {
+        let trouble = |error: &dyn std::fmt::Display| format!("cannot read what is seen: {error}");
+        while self
+            .records
+            .read_line(&mut self.line)
+            .map_err(|error| trouble(&error))?
+            > 0
+            && self.line.ends_with('\n')
+        {
+            let record: Record =
+                serde_json::from_str(&self.line).map_err(|error| trouble(&error))?;
+            if let Seen::Answered { boot, .. } = record.what {
+                self.identities.insert(boot);
+            }
+            self.line.clear();
+        }
+        Ok(self.seen())
+    }
+
+    /// How many had given one at the last look.
+    pub fn seen(&self) -> usize {
+        self.identities.len()
+    }
+}
+
 /// Reads all records of a file, in the order of their moments.
 ///
 /// # Errors
@@ -138,4 +195,43 @@ pub fn read(path: &Path) -> Result<Vec<Record>, String> {
     }
     records.sort_by_key(|record| record.at);
     Ok(records)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn boots_are_counted_while_the_trace_grows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace");
+        assert!(Boots::open(&path).is_err());
+        let mut file = File::create(&path).unwrap();
+        let mut boots = Boots::open(&path).unwrap();
+        assert_eq!(boots.count(), Ok(0));
+        let mut write = |text: &str| file.write_all(text.as_bytes()).unwrap();
+        let answer = |boot: &str| {
+            let record = Record {
+                at: 1,
+                what: Seen::Answered {
+                    number: 1,
+                    boot: boot.into(),
+                    counter: 1,
+                },
+            };
+            format!("{}\n", serde_json::to_string(&record).unwrap())
+        };
+        write(&answer("one"));
+        write(&answer("one"));
+        assert_eq!(boots.count(), Ok(1));
+        // Half a line is none yet.
+        let line = answer("two");
+        write(&line[..20]);
+        assert_eq!(boots.count(), Ok(1));
+        write(&line[20..]);
+        write(&answer("one"));
+        assert_eq!((boots.count(), boots.seen()), (Ok(2), 2));
+        write("no record\n");
+        assert!(boots.count().is_err());
+    }
 }

@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::client::Client;
+use super::client::{Client, question};
 use super::trace::{Moment, Seen, Writer, now};
 use super::view::Viewer;
 use crate::lab::{Happening, LabWire, events};
@@ -207,7 +207,14 @@ fn look(order: &Order, notes: Sender<Note>, ended: Arc<AtomicBool>) -> Result<()
             let what = match happened.what {
                 Happening::Lab(what) => Seen::Lab { what },
                 Happening::Said { board, line } => Seen::Said { board, line },
-                Happening::Heard { guest, link } if guest == order.guest => Seen::Frame { link },
+                Happening::Heard {
+                    guest,
+                    link,
+                    datagram,
+                } if guest == order.guest => Seen::Frame {
+                    link,
+                    answers: datagram.and_then(|text| question(text.as_bytes())),
+                },
                 Happening::Heard { .. } => continue,
             };
             if notes.send((happened.at_us, what)).is_err() {

@@ -34,7 +34,7 @@ mod verbs;
 
 pub use client::{choose, labs};
 pub use datagrams::LabWire;
-pub use protocol::{Ask, Happening, Journal};
+pub use protocol::{Ask, Happening, Journal, PAUSED};
 pub use switch::faults::duration;
 pub use up::Arguments as UpArguments;
 pub use verbs::{Arguments, run};

@@ -13,7 +13,8 @@ use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, send};
 
 use super::pcap::{Capture, CaptureState};
 use super::switch::pipe::Time;
-use super::switch::{MAX_FRAME, MAX_STATIONS, Mac, Place, PortId, Wire};
+use super::switch::stations::MAX_STATIONS;
+use super::switch::{MAX_FRAME, Mac, Place, PortId, Wire};
 
 /// Frames that may wait for a board that is slow, beyond what its socket holds.
 const MAX_BACKLOG: usize = 1024;

@@ -342,6 +342,9 @@ pub struct Said {
     pub at: u64,
 }
 
+/// What happens to a board that is paused, in the words of [`Happening::Lab`].
+pub const PAUSED: &str = "is paused; its clock runs on";
+
 /// Something that happened to a lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Happened {
@@ -371,6 +374,9 @@ pub enum Happening {
         guest: String,
         /// Where.
         link: String,
+        /// What the frame said that was heard, if it was a short datagram of text.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        datagram: Option<String>,
     },
 }
 

@@ -202,7 +202,7 @@ impl fmt::Display for Journal {
                 Happening::Said { board, line } => {
                     writeln!(f, "{seconds}.{micros:06} {board} says: {line}")?;
                 }
-                Happening::Heard { guest, link } => {
+                Happening::Heard { guest, link, .. } => {
                     writeln!(
                         f,
                         "{seconds}.{micros:06} guest {guest} is heard on link {link}"

@@ -177,8 +177,8 @@ fn a_connection_goes_on_when_the_guest_moves() {
     world.answers(&mut client, b"here I am");
     assert_eq!(
         (
-            world.switch.moves,
-            world.switch.stations(world.boards[1]).len()
+            world.switch.stations.moves,
+            world.switch.stations.behind(world.boards[1]).len()
         ),
         (1, 1)
     );

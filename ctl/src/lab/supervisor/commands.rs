@@ -8,7 +8,9 @@ use nix::sys::signal::Signal;
 
 use super::super::pcap::CaptureState;
 use super::super::plan::{LAB_LINK, What};
-use super::super::protocol::{Condition, DirectionState, LinkState, LinksState, Request, Said};
+use super::super::protocol::{
+    Condition, DirectionState, LinkState, LinksState, PAUSED, Request, Said,
+};
 use super::super::switch::faults::Faults;
 use super::super::switch::{Direction, Mac, PortId};
 use super::super::value;
@@ -40,9 +42,7 @@ impl Supervisor<'_> {
                 self.note(&format!("board {} is killed", self.boards[board].plan.name));
                 Ok(Reply::Later(Waiting::Ended(board)))
             }
-            Request::Pause { board } => {
-                self.pause(&board, Signal::SIGSTOP, "is paused; its clock runs on")
-            }
+            Request::Pause { board } => self.pause(&board, Signal::SIGSTOP, PAUSED),
             Request::Resume { board } => self.pause(&board, Signal::SIGCONT, "runs on"),
             Request::Restart { board, image } => self.restart(&board, image),
             Request::Links => Ok(Reply::Now(value(self.links(None)?))),
@@ -216,7 +216,8 @@ impl Supervisor<'_> {
                 untaken: self.ports.untaken(port),
                 stations: self
                     .switch
-                    .stations(port)
+                    .stations
+                    .behind(port)
                     .into_iter()
                     .map(station)
                     .collect(),
@@ -224,7 +225,7 @@ impl Supervisor<'_> {
         };
         Ok(LinksState {
             links: self.ports_of(link)?.into_iter().map(state).collect(),
-            moves: self.switch.moves,
+            moves: self.switch.stations.moves,
         })
     }
 
@@ -348,7 +349,7 @@ impl Supervisor<'_> {
         let heard = guest
             .macs
             .iter()
-            .find_map(|mac| self.switch.whereabouts(Mac(*mac)));
+            .find_map(|mac| self.switch.stations.last(Mac(*mac)));
         let heard = heard.filter(|port| self.switch.name(*port) != LAB_LINK);
         match heard {
             Some(port) => self.board(self.switch.name(port)),

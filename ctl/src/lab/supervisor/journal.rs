@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, UdpPacket};
+
 use super::super::protocol::{Happened, Happening, Journal};
 use super::Supervisor;
 
@@ -69,24 +71,71 @@ impl Supervisor<'_> {
 
     /// Notes which guests were heard on another link than before.
     pub fn note_guests(&mut self) {
-        for (at, mac, port) in self.switch.take_heard() {
-            let guests = &self.plan.guests;
-            let Some(guest) = guests.iter().find(|guest| guest.macs.contains(&mac.0)) else {
+        for heard in self.switch.stations.take_heard() {
+            let mut guests = self.plan.guests.iter();
+            let Some(guest) = guests.find(|guest| guest.macs.contains(&heard.mac.0)) else {
                 continue;
             };
             let what = Happening::Heard {
                 guest: guest.name.clone(),
-                link: self.switch.name(port).into(),
+                link: self.switch.name(heard.port).into(),
+                datagram: datagram(&heard.frame),
             };
             self.journal
-                .add(self.epoch + Duration::from_nanos(at.0), what);
+                .add(self.epoch + Duration::from_nanos(heard.at.0), what);
         }
     }
+}
+
+/// The text of a frame that is a whole UDP datagram with nothing but text in it.
+fn datagram(frame: &[u8]) -> Option<String> {
+    let frame = EthernetFrame::new_checked(frame).ok()?;
+    if frame.ethertype() != EthernetProtocol::Ipv4 {
+        return None;
+    }
+    let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
+    if packet.next_header() != IpProtocol::Udp || packet.more_frags() || packet.frag_offset() != 0 {
+        return None;
+    }
+    let datagram = UdpPacket::new_checked(packet.payload()).ok()?;
+    let text = std::str::from_utf8(datagram.payload()).ok()?;
+    Some(text.trim_end().into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A frame with a UDP datagram that says so.
+    fn frame(text: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0; 14 + 20 + 8];
+        frame[12] = 8;
+        let length = |more: usize| (more + text.len()) as u16;
+        frame[14] = 0x45;
+        frame[16..18].copy_from_slice(&length(28).to_be_bytes());
+        frame[23] = 17;
+        frame[36..38].copy_from_slice(&[0x1b, 0x5f]);
+        frame[38..40].copy_from_slice(&length(8).to_be_bytes());
+        frame.extend(text);
+        frame
+    }
+
+    #[test]
+    fn a_datagram_of_text_is_told_and_nothing_else() {
+        let whole = frame(b"3f-a 12 7\n");
+        assert_eq!(datagram(&whole).as_deref(), Some("3f-a 12 7"));
+        for end in 0..whole.len() {
+            assert_eq!(datagram(&whole[..end]), None, "{end}");
+        }
+        assert_eq!(datagram(&frame(&[0xff, 0xfe])), None);
+        let change = |at: usize, byte: u8| {
+            let mut frame = whole.clone();
+            frame[at] = byte;
+            datagram(&frame)
+        };
+        let (other_type, tcp, fragment) = (change(13, 6), change(23, 6), change(20, 0x20));
+        assert_eq!([other_type, tcp, fragment], [None, None, None]);
+    }
 
     #[test]
     fn a_reader_gets_every_entry_once_or_is_told_what_is_lost() {

@@ -7,16 +7,17 @@
 //! Nothing here reads a clock or a socket: [`Switch::input`] and [`Switch::poll`] are told the time, and give frames to a
 //! [`Wire`]. What was due in the past is handled as at its own moment, so that a late poll changes no decision.
 //!
-//! Read [`faults`], then [`pipe`], then this; [`random`] has the dice.
+//! Read [`faults`], then [`pipe`], then this; [`random`] has the dice, [`stations`] who is where.
 
 pub mod faults;
 pub mod pipe;
 pub mod random;
+pub mod stations;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -24,17 +25,12 @@ use serde::{Deserialize, Serialize};
 use faults::Faults;
 use pipe::{Counters, Pipe, Time, Verdict};
 use random::Seed;
+use stations::Stations;
 
 /// The shortest frame: two addresses and a type.
 pub const MIN_FRAME: usize = 14;
 /// The longest frame, a segment of 64 KiB with its headers included.
 pub const MAX_FRAME: usize = 1 << 16;
-/// Stations that the switch remembers; those beyond are flooded to.
-pub const MAX_STATIONS: usize = 4096;
-/// A station that was silent for so long is forgotten, nanoseconds (the usual 300 s of IEEE 802.1Q).
-const STATION_AGE: u64 = 300_000_000_000;
-/// Moves of stations that are remembered until somebody looks.
-const MAX_HEARD: usize = 4096;
 /// Buffers that are kept for later frames.
 const SPARE_BUFFERS: usize = 512;
 
@@ -149,26 +145,16 @@ struct Link {
     malformed: u64,
 }
 
-/// Where a station was last seen.
-#[derive(Clone, Copy, Debug)]
-struct Station {
-    port: PortId,
-    seen: Time,
-}
-
 /// The switch and its links.
 #[derive(Debug)]
 pub struct Switch {
     seed: Seed,
     links: Vec<Link>,
-    stations: HashMap<Mac, Station>,
+    /// Who is behind which port.
+    pub stations: Stations,
     events: BinaryHeap<Event>,
     sequence: u64,
     spare: Vec<Vec<u8>>,
-    /// How often a station moved from one port to another.
-    pub moves: u64,
-    /// Stations that were new, or moved, since somebody looked.
-    heard: Vec<(Time, Mac, PortId)>,
 }
 
 impl Switch {
@@ -177,12 +163,10 @@ impl Switch {
         Self {
             seed,
             links: Vec::new(),
-            stations: HashMap::with_capacity(MAX_STATIONS),
+            stations: Stations::default(),
             events: BinaryHeap::new(),
             sequence: 0,
             spare: Vec::new(),
-            moves: 0,
-            heard: Vec::new(),
         }
     }
 
@@ -236,25 +220,12 @@ impl Switch {
         self.links[port.0].malformed
     }
 
-    /// The stations behind a port, in the order of their addresses.
-    pub fn stations(&self, port: PortId) -> Vec<Mac> {
-        let here = |(mac, station): (&Mac, &Station)| (station.port == port).then_some(*mac);
-        let mut macs: Vec<_> = self.stations.iter().filter_map(here).collect();
-        macs.sort_unstable();
-        macs
-    }
-
-    /// Behind which port a station was last seen.
-    pub fn whereabouts(&self, mac: Mac) -> Option<PortId> {
-        self.stations.get(&mac).map(|station| station.port)
-    }
-
     /// The link has lost its board: what was under way is lost, and its stations are forgotten.
     pub fn unplug(&mut self, port: PortId) {
         for direction in Direction::BOTH {
             self.pipe_mut(port, direction).lose();
         }
-        self.stations.retain(|_, station| station.port != port);
+        self.stations.forget(port);
     }
 
     /// When [`Switch::poll`] is to be called next.
@@ -302,52 +273,16 @@ impl Switch {
     fn switch(&mut self, at: Time, port: PortId, frame: &[u8], wire: &mut impl Wire) {
         wire.look(at, Place::Switched, port, frame);
         let (to, from) = addresses(frame);
-        self.learn(at, port, from);
-        let known = self.stations.get(&to);
-        match known.filter(|station| at.0 < station.seen.0.saturating_add(STATION_AGE)) {
-            Some(station) if station.port == port => {}
-            Some(&Station { port, .. }) => self.send(at, port, frame, wire),
+        self.stations.learn(at, from, port, frame);
+        match self.stations.find(at, to) {
+            Some(here) if here == port => {}
+            Some(there) => self.send(at, there, frame, wire),
             None => {
                 for other in self.ports().filter(|other| *other != port) {
                     self.send(at, other, frame, wire);
                 }
             }
         }
-    }
-
-    fn learn(&mut self, at: Time, port: PortId, from: Mac) {
-        if from.is_group() {
-            return;
-        }
-        let station = Station { port, seen: at };
-        if let Some(known) = self.stations.get_mut(&from) {
-            let moved = known.port != port;
-            *known = station;
-            if moved {
-                self.moves += 1;
-                self.note(at, from, port);
-            }
-            return;
-        }
-        self.note(at, from, port);
-        if self.stations.len() == MAX_STATIONS {
-            self.stations
-                .retain(|_, station| at.0 < station.seen.0.saturating_add(STATION_AGE));
-        }
-        if self.stations.len() < MAX_STATIONS {
-            self.stations.insert(from, station);
-        }
-    }
-
-    fn note(&mut self, at: Time, mac: Mac, port: PortId) {
-        if self.heard.len() < MAX_HEARD {
-            self.heard.push((at, mac, port));
-        }
-    }
-
-    /// Stations that were heard behind another port than before, or for the first time, in the order in which they were.
-    pub fn take_heard(&mut self) -> Vec<(Time, Mac, PortId)> {
-        std::mem::take(&mut self.heard)
     }
 
     fn send(&mut self, at: Time, port: PortId, frame: &[u8], wire: &mut impl Wire) {

@@ -2,6 +2,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
+use super::stations::{MAX_STATIONS, STATION_AGE};
 use super::*;
 
 /// Collects what comes out, in order.
@@ -96,7 +97,7 @@ fn it_learns() {
         out.0.iter().map(|(port, _)| *port).collect::<Vec<_>>(),
         [a, c]
     );
-    assert_eq!(switch.stations(a), [mac(1)]);
+    assert_eq!(switch.stations.behind(a), [mac(1)]);
 }
 
 #[test]
@@ -104,7 +105,11 @@ fn a_station_moves_and_is_forgotten() {
     let (mut switch, [a, b, c]) = three();
     switch.input(Time(1), c, &frame(ALL, mac(2), 1), &mut Out::default());
     assert_eq!(
-        (switch.moves, switch.stations(b), switch.stations(c)),
+        (
+            switch.stations.moves,
+            switch.stations.behind(b),
+            switch.stations.behind(c)
+        ),
         (1, vec![], vec![mac(2)])
     );
     let mut out = Out::default();
@@ -119,7 +124,7 @@ fn a_station_moves_and_is_forgotten() {
     );
     assert_eq!(out.0.len(), 2, "the silent station is flooded to");
     switch.unplug(a);
-    assert_eq!(switch.stations(a), []);
+    assert_eq!(switch.stations.behind(a), []);
 }
 
 #[test]
@@ -150,13 +155,13 @@ fn the_table_is_bounded() {
         switch.input(Time(1), a, &frame(ALL, from, 0), &mut Out::default());
     }
     assert_eq!(
-        switch.stations(a).len() + switch.stations(b).len(),
+        switch.stations.behind(a).len() + switch.stations.behind(b).len(),
         MAX_STATIONS
     );
     // Once they are old they give room.
     let late = Time(STATION_AGE + 2);
     switch.input(late, a, &frame(ALL, mac(7), 0), &mut Out::default());
-    assert_eq!(switch.stations(a), [mac(7)]);
+    assert_eq!(switch.stations.behind(a), [mac(7)]);
 }
 
 #[test]
