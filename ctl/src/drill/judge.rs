@@ -12,6 +12,7 @@
 //! - **The longest stall** is the longest time without an answer between the first one and the end of the watch.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -96,18 +97,21 @@ struct Answer {
 pub fn judge(records: &[Record], limits: &Limits) -> Verdict {
     let mut verdict = Verdict::default();
     let start = records.first().map_or(0, |record| record.at);
-    let answers = answers(records, start, &mut verdict);
+    let (asked, answers) = answers(records, start, &mut verdict);
     one_identity_at_a_time(&answers, &mut verdict);
     counts_go_up(&answers, &mut verdict);
     verdict.stall = longest_stall(records, &answers, start);
-    places(records, &mut verdict);
+    places(records, &asked, &mut verdict);
     keep_limits(limits, &mut verdict);
     verdict
 }
 
-/// All answers, with their boots numbered in the order in which they were first heard.
-fn answers(records: &[Record], start: Moment, verdict: &mut Verdict) -> Vec<Answer> {
-    let mut asked = HashMap::new();
+/// When each question was asked, by its number.
+type Questions = HashMap<u64, Moment>;
+
+/// All questions and answers, with their boots numbered in the order in which they were first heard.
+fn answers(records: &[Record], start: Moment, verdict: &mut Verdict) -> (Questions, Vec<Answer>) {
+    let mut asked = Questions::new();
     let mut answered = HashMap::new();
     let mut boots: HashMap<&str, usize> = HashMap::new();
     let mut answers = Vec::new();
@@ -151,7 +155,7 @@ fn answers(records: &[Record], start: Moment, verdict: &mut Verdict) -> Vec<Answ
     }
     verdict.asked = asked.len() as u64;
     verdict.answered = answered.len() as u64;
-    answers
+    (asked, answers)
 }
 
 /// Adds violations of a kind, the first few by their words.
@@ -254,11 +258,12 @@ fn longest_stall(records: &[Record], answers: &[Answer], start: Moment) -> Stall
 }
 
 /// Owners, leaders and links, leases that ended, and whether the card was heard in more places than it had owners.
-fn places(records: &[Record], verdict: &mut Verdict) {
+fn places(records: &[Record], asked: &Questions, verdict: &mut Verdict) {
     // The first and the last epoch of each history.
     let mut epochs: HashMap<u64, (u64, u64)> = HashMap::new();
     let (mut led, mut owned) = (None, None);
-    let mut pauses = Pauses::default();
+    // When boards were paused last.
+    let mut paused = HashMap::new();
     for record in records {
         match &record.what {
             Seen::View(view) => {
@@ -271,10 +276,15 @@ fn places(records: &[Record], verdict: &mut Verdict) {
                     *last = (*last).max(epoch);
                 }
             }
-            Seen::Asked { number } => drop(pauses.asked.insert(*number, record.at)),
-            Seen::Lab { what } => pauses.note(record.at, what),
+            Seen::Lab { what } => {
+                if let Some(board) = paused_board(what) {
+                    paused.insert(board, record.at);
+                }
+            }
             Seen::Frame { link, answers } if verdict.links.last() != Some(link) => {
-                match answers.is_some_and(|number| pauses.had_in_card(link, number)) {
+                let question = answers.and_then(|number| asked.get(&number));
+                let moments = question.zip(paused.get(link.as_str()));
+                match moments.is_some_and(|(asked, paused)| asked < paused) {
                     true => verdict.late += 1,
                     false => verdict.links.push(link.clone()),
                 }
@@ -294,27 +304,10 @@ fn places(records: &[Record], verdict: &mut Verdict) {
     }
 }
 
-/// When boards were paused last, and when questions were asked.
-#[derive(Default)]
-struct Pauses<'a> {
-    asked: HashMap<u64, Moment>,
-    paused: HashMap<&'a str, Moment>,
-}
-
-impl<'a> Pauses<'a> {
-    /// Something happened to the lab.
-    fn note(&mut self, at: Moment, what: &'a str) {
-        let board = what.strip_prefix("board ");
-        if let Some(board) = board.and_then(|rest| rest.strip_suffix(PAUSED)) {
-            self.paused.insert(board.trim_end(), at);
-        }
-    }
-
-    /// Whether the answer to this question can have been in the board's card when it was paused.
-    fn had_in_card(&self, board: &str, number: u64) -> bool {
-        let moments = self.asked.get(&number).zip(self.paused.get(board));
-        moments.is_some_and(|(asked, paused)| asked < paused)
-    }
+/// The board that the lab says is paused.
+fn paused_board(what: &str) -> Option<&str> {
+    let board = what.strip_prefix("board ")?.strip_suffix(PAUSED)?;
+    Some(board.trim_end())
 }
 
 /// Adds a name if it, or the number of its time, is another than before; who is not known changes nothing.
@@ -358,6 +351,51 @@ fn keep_limits(limits: &Limits, verdict: &mut Verdict) {
             "the guest booted {} times, and was to boot {wanted} times",
             verdict.boots.len()
         ));
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for violation in &self.violations {
+            writeln!(f, "VIOLATION: {violation}")?;
+        }
+        writeln!(
+            f,
+            "{} of {} questions answered, the longest stall {} ms, after {:.1} s",
+            self.answered,
+            self.asked,
+            self.stall.length_us / 1000,
+            self.stall.from_us as f64 / 1e6
+        )?;
+        for (what, list) in [
+            (
+                "boots",
+                &self.boots.iter().map(|it| it.identity.clone()).collect(),
+            ),
+            ("owners", &self.owners),
+            ("leaders", &self.leaders),
+            ("heard on", &self.links),
+        ] {
+            if !list.is_empty() {
+                writeln!(f, "{what}: {}", list.join(", then "))?;
+            }
+        }
+        if self.late > 0 {
+            writeln!(
+                f,
+                "answers that left a card late, when its board woke: {}",
+                self.late
+            )?;
+        }
+        let times = self
+            .lapses
+            .iter()
+            .map(|(board, times)| format!("{board} {times}"));
+        let times: Vec<_> = times.collect();
+        match times.is_empty() {
+            true => writeln!(f, "leases that lapsed: none"),
+            false => writeln!(f, "leases that lapsed: {}", times.join(", ")),
+        }
     }
 }
 

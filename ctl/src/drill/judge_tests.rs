@@ -308,6 +308,12 @@ fn an_answer_without_a_question_is_told() {
         .both(1, "one", 1)
         .answer(7, "one", 2)
         .is_wrong("an answer to question 7");
+    // Nor is it one if it is asked afterwards.
+    trace()
+        .both(1, "one", 1)
+        .answer(7, "one", 2)
+        .ask(7)
+        .is_wrong("an answer to question 7");
 }
 
 #[test]

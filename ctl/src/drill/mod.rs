@@ -33,7 +33,7 @@ use serde::Serialize;
 
 use crate::lab::{LabWire, duration};
 use crate::report::{Answer, Failure};
-use judge::{Limits, Verdict};
+use judge::Limits;
 use trace::{Boots, View};
 use view::Viewer;
 
@@ -455,50 +455,5 @@ fn judge(verb: &Judge) -> Result<Answer, Failure> {
     match verdict.violations.is_empty() {
         true => Ok(Answer::from(verdict)),
         false => Err(Failure::Found(Answer::from(verdict))),
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for violation in &self.violations {
-            writeln!(f, "VIOLATION: {violation}")?;
-        }
-        writeln!(
-            f,
-            "{} of {} questions answered, the longest stall {} ms, after {:.1} s",
-            self.answered,
-            self.asked,
-            self.stall.length_us / 1000,
-            self.stall.from_us as f64 / 1e6
-        )?;
-        for (what, list) in [
-            (
-                "boots",
-                &self.boots.iter().map(|it| it.identity.clone()).collect(),
-            ),
-            ("owners", &self.owners),
-            ("leaders", &self.leaders),
-            ("heard on", &self.links),
-        ] {
-            if !list.is_empty() {
-                writeln!(f, "{what}: {}", list.join(", then "))?;
-            }
-        }
-        if self.late > 0 {
-            writeln!(
-                f,
-                "answers that left a card late, when its board woke: {}",
-                self.late
-            )?;
-        }
-        let times = self
-            .lapses
-            .iter()
-            .map(|(board, times)| format!("{board} {times}"));
-        let times: Vec<_> = times.collect();
-        match times.is_empty() {
-            true => writeln!(f, "leases that lapsed: none"),
-            false => writeln!(f, "leases that lapsed: {}", times.join(", ")),
-        }
     }
 }
